@@ -1,0 +1,161 @@
+// Package collections is the contract between the store and what keeps its
+// data: rollouts with their attempts and places in the queue, workers,
+// resources, spans, counters, and receipts of idempotent calls.
+//
+// Package collectionstest is the contract as code: every backend passes it. The
+// backends are collections/memory and collections/mongo.
+//
+// Everything that decides who holds which rollout happens in an atomic section
+// ([Backend.Atomic]): all of its writes take effect together or none does, and
+// sections are serialisable with each other. Spans and counters only grow, so
+// they have operations of their own outside it.
+//
+// Errors are *queue.Error: Unavailable when the data cannot be reached now,
+// TooLarge when a value is more than the backend can hold, Conflict for an
+// insert over something that exists.
+package collections
+
+import (
+	"context"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// Backend keeps the data of one partition. All methods are safe for concurrent
+// use. Records and payloads that it returns are shared: nobody writes to them.
+type Backend interface {
+	Rollouts
+	Workers
+	Resources
+	Spans
+
+	// Atomic runs fn as one section. Fn may run several times, when what it read
+	// was changed by another section meanwhile, so its only effects are those
+	// on tx and on variables it sets anew each time. When fn returns an error,
+	// nothing is written and Atomic returns that error. Fn must not keep tx.
+	Atomic(ctx context.Context, fn func(tx Tx) error) error
+
+	// Statistics counts; Name, Uptime and Memory are filled in by the backend
+	// where it knows them.
+	Statistics(ctx context.Context) (queue.Statistics, error)
+	// Ping reports whether the data can be reached.
+	Ping(ctx context.Context) error
+	// Shared reports whether other processes may write to the same data, so that
+	// a waiter has to look as well as listen.
+	Shared() bool
+	// Close releases everything. The backend is not used afterwards.
+	Close(ctx context.Context) error
+}
+
+// Tx is what an atomic section sees and changes. It is used by one goroutine.
+// Reads see the section's own writes. Get-methods return nil, nil for what does
+// not exist; what they return is shared, so a section that changes a record
+// clones it first and puts the clone.
+type Tx interface {
+	// Prefetch says which records the section will read, so that a remote
+	// backend fetches them in one go. It is only a hint.
+	Prefetch(rolloutIDs, workerIDs []string) error
+	// Rollout gets a record.
+	Rollout(id string) (*queue.Record, error)
+	// Head gets up to n queued records, by Place, leaving out those that this
+	// section has put already.
+	Head(n int) ([]*queue.Record, error)
+	// InsertRollouts adds new records; an id that exists is a Conflict. A Place of
+	// queue.Tail is replaced by the next place in the queue, in order.
+	InsertRollouts(rs []*queue.Record) error
+	// PutRollout replaces a record that the section has read, numbering
+	// queue.Tail likewise.
+	PutRollout(r *queue.Record) error
+
+	// Worker gets a worker's record.
+	Worker(id string) (*queue.Worker, error)
+	// PutWorker inserts or replaces a worker's record.
+	PutWorker(w *queue.Worker) error
+
+	// Resources gets a set of resources.
+	Resources(id string) (*queue.ResourcesUpdate, error)
+	// PutResources inserts or replaces a set and makes it the latest.
+	PutResources(u *queue.ResourcesUpdate) error
+
+	// Receipt gets what an idempotent call left behind.
+	Receipt(key string) (*Receipt, error)
+	// PutReceipt leaves it.
+	PutReceipt(r *Receipt) error
+}
+
+// Receipt is the memory of an idempotent call: enough to give its first answer
+// again. A backend may forget receipts older than [ReceiptLife].
+type Receipt struct {
+	Key       string
+	Operation string             // the method, so that a key is not used for two
+	Time      float64            // Unix seconds
+	Refs      []queue.AttemptRef // what was created, in order; no AttemptID where none was
+	Version   int64              // of created resources, whose id is Refs[0].RolloutID
+}
+
+// ReceiptLife is how long receipts are kept, in seconds: far longer than any
+// client retries.
+const ReceiptLife = 24 * 3600
+
+// Rollouts are the reads of rollouts outside atomic sections.
+type Rollouts interface {
+	// Records gets the records of those ids that exist, in any order.
+	Records(ctx context.Context, ids []string) ([]*queue.Record, error)
+	// Finished gets the records of those ids that have finished, in any order,
+	// and reports how many of the ids exist and have not. Ids are distinct.
+	Finished(ctx context.Context, ids []string) (done []*queue.Record, pending int, err error)
+	// QueryRollouts lists records. Order without a sort is that of StartTime,
+	// then of insertion; ties of a sort are in that order too; null sorts
+	// smallest, text by code point.
+	QueryRollouts(ctx context.Context, q queue.RolloutQuery) (queue.Page[*queue.Record], error)
+	// Overdue lists up to limit ids of records with 0 < Due < now, earliest first.
+	Overdue(ctx context.Context, now float64, limit int) ([]string, error)
+	// HeldBy lists the ids of the rollouts whose Holder is the worker.
+	HeldBy(ctx context.Context, workerID string) ([]string, error)
+	// HasQueued reports whether anything waits in the queue.
+	HasQueued(ctx context.Context) (bool, error)
+}
+
+// Workers are the reads of workers outside atomic sections.
+type Workers interface {
+	// Worker returns nil, nil when there is none.
+	Worker(ctx context.Context, id string) (*queue.Worker, error)
+	QueryWorkers(ctx context.Context, q queue.WorkerQuery) (queue.Page[*queue.Worker], error)
+	// Silent lists up to limit ids of workers that are not idle and whose
+	// LastSeen is before a time.
+	Silent(ctx context.Context, before float64, limit int) ([]string, error)
+}
+
+// Resources are the reads of resources outside atomic sections.
+type Resources interface {
+	// Resources returns nil, nil when there is none.
+	Resources(ctx context.Context, id string) (*queue.ResourcesUpdate, error)
+	// LatestResources is the set with the greatest UpdateTime, of equals the one
+	// written last; nil, nil when there is none.
+	LatestResources(ctx context.Context) (*queue.ResourcesUpdate, error)
+	QueryResources(ctx context.Context, q queue.ResourcesQuery) (queue.Page[*queue.ResourcesUpdate], error)
+}
+
+// Spans are spans and the counters that number them.
+type Spans interface {
+	// InsertSpans stores spans, each on its own. stored[i] is false when the
+	// attempt of spans[i] already has a span of that id, in the store or earlier
+	// in spans. On an error some may have been stored.
+	InsertSpans(ctx context.Context, spans []queue.Span) (stored []bool, err error)
+	// QuerySpans lists spans of one rollout; AttemptID is literal here. Order as
+	// for QueryRollouts, insertion order without a sort.
+	QuerySpans(ctx context.Context, q queue.SpanQuery) (queue.Page[queue.Span], error)
+	// NextSequence issues numbers: for each entry n numbers of a rollout, the
+	// first of which is returned. Entries are of distinct rollouts. When durable
+	// is false the caller vouches that a durable write follows before anyone
+	// sees the numbers.
+	NextSequence(ctx context.Context, entries []Counter, durable bool) (first []int64, err error)
+	// RaiseSequence makes each counter at least Counter.N.
+	RaiseSequence(ctx context.Context, entries []Counter) error
+}
+
+// Counter is a number for a rollout's span counter.
+type Counter struct {
+	RolloutID string
+	N         int64
+}
