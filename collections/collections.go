@@ -110,8 +110,6 @@ type Rollouts interface {
 	QueryRollouts(ctx context.Context, q queue.RolloutQuery) (queue.Page[*queue.Record], error)
 	// Overdue lists up to limit ids of records with 0 < Due < now, earliest first.
 	Overdue(ctx context.Context, now float64, limit int) ([]string, error)
-	// HeldBy lists the ids of the rollouts whose Holder is the worker.
-	HeldBy(ctx context.Context, workerID string) ([]string, error)
 	// HasQueued reports whether anything waits in the queue.
 	HasQueued(ctx context.Context) (bool, error)
 }
@@ -121,9 +119,6 @@ type Workers interface {
 	// Worker returns nil, nil when there is none.
 	Worker(ctx context.Context, id string) (*queue.Worker, error)
 	QueryWorkers(ctx context.Context, q queue.WorkerQuery) (queue.Page[*queue.Worker], error)
-	// Silent lists up to limit ids of workers that are not idle and whose
-	// LastSeen is before a time.
-	Silent(ctx context.Context, before float64, limit int) ([]string, error)
 }
 
 // Resources are the reads of resources outside atomic sections.

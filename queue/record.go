@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"math"
 	"slices"
 
 	"github.com/aglq/aglq/queue/rawjson"
@@ -27,6 +28,9 @@ type Record struct {
 	// Due is the earliest time worth a watchdog check, 0 for none. It is a lower
 	// bound: heartbeats move the true deadline on without touching it.
 	Due float64
+	// Lease is how many seconds an attempt outlives the last sign of life of
+	// itself and of its worker, 0 for ever. The store sets it with each attempt.
+	Lease float64
 	// Spans counts the spans stored for the rollout.
 	Spans int64
 	// Revision belongs to the backend.
@@ -113,7 +117,9 @@ func (r *Record) View() AttemptedRollout {
 
 // Begin makes a new attempt, whatever the rollout's status: a claim from the
 // queue (claimed) or a start by a caller. The rollout is preparing afterwards.
-func (r *Record) Begin(attemptID string, workerID *string, claimed bool, now float64) []WorkerEvent {
+// Lease is that of the attempt, see [Record.Lease].
+func (r *Record) Begin(attemptID string, workerID *string, claimed bool, lease, now float64) []WorkerEvent {
+	r.Lease = lease
 	r.Attempts = append(r.Attempts, Attempt{
 		RolloutID:  r.Rollout.RolloutID,
 		AttemptID:  attemptID,
@@ -123,7 +129,7 @@ func (r *Record) Begin(attemptID string, workerID *string, claimed bool, now flo
 		WorkerID:   workerID,
 	})
 	r.setStatus(RolloutPreparing, now)
-	r.schedule()
+	r.schedule(nil)
 	return r.workerEvents(r.Latest(), claimed)
 }
 
@@ -177,7 +183,7 @@ func (r *Record) SpansStored(attemptID string, n int, now float64) bool {
 	if latest && a.Status == AttemptRunning && (status == RolloutPreparing || status == RolloutRequeuing) {
 		r.setStatus(RolloutRunning, now)
 		if r.Due == 0 {
-			r.schedule()
+			r.schedule(nil)
 		}
 	}
 	return true
@@ -248,7 +254,7 @@ func (r *Record) UpdateAttempt(id string, u AttemptUpdate, now float64) (*Attemp
 		}
 	}
 	if u.LastHeartbeatTime.Set && r.Rollout.Status.Active() {
-		r.schedule()
+		r.schedule(nil)
 	}
 	var events []WorkerEvent
 	if u.Status.Set || (u.WorkerID.Set && u.WorkerID.Value != "") {
@@ -273,7 +279,7 @@ func (r *Record) propagate(a *Attempt, now float64) {
 			r.setStatus(RolloutFailed, now)
 		}
 	}
-	r.schedule()
+	r.schedule(nil)
 }
 
 // charged counts the attempts that max_attempts is compared with: those whose
@@ -340,53 +346,86 @@ func (r *Record) Update(u RolloutUpdate, now float64) {
 		r.setStatus(u.Status.Value, now)
 	}
 	if u.Status.Set || u.Config.Set {
-		r.schedule()
+		r.schedule(nil)
 	}
 }
 
-// schedule sets Due from the limits of an active rollout.
-func (r *Record) schedule() {
+// schedule sets Due from the limits of an active rollout. W is the worker of its
+// attempt where the caller knows it: its signs of life put the lease off.
+func (r *Record) schedule(w *Worker) {
 	r.Due = 0
 	a := r.Latest()
 	if !r.Rollout.Status.Active() || a == nil {
 		return
 	}
-	sooner := func(t float64) {
-		if r.Due == 0 || t < r.Due {
-			r.Due = t
-		}
-	}
 	if limit := r.Rollout.Config.TimeoutSeconds; limit != nil {
-		sooner(a.StartTime + *limit)
+		r.check(a.StartTime + *limit)
 	}
 	// A heartbeat of exactly 0 switches this check off, as in the reference.
 	if limit := r.Rollout.Config.UnresponsiveSeconds; limit != nil {
 		switch hb := a.LastHeartbeatTime; {
 		case hb == nil:
-			sooner(a.StartTime + *limit)
+			r.check(a.StartTime + *limit)
 		case *hb != 0:
-			sooner(*hb + *limit)
+			r.check(*hb + *limit)
 		}
+	}
+	if r.leased(a) {
+		r.check(lastSign(a, w) + r.Lease)
 	}
 }
 
+// check makes Due no later than t. A limit in the past of the epoch is due too,
+// so t is kept above 0, which means none.
+func (r *Record) check(t float64) {
+	t = max(t, math.SmallestNonzeroFloat64)
+	if r.Due == 0 || t < r.Due {
+		r.Due = t
+	}
+}
+
+func (r *Record) leased(a *Attempt) bool {
+	return r.Lease > 0 && a.WorkerID != nil && *a.WorkerID != "" && !a.Status.Terminal()
+}
+
+// lastSign is the latest sign of life of an attempt and its worker, which may
+// be nil.
+func lastSign(a *Attempt, w *Worker) float64 {
+	sign := a.StartTime
+	if a.LastHeartbeatTime != nil {
+		sign = max(sign, *a.LastHeartbeatTime)
+	}
+	if w != nil {
+		sign = max(sign, w.LastSeen())
+	}
+	return sign
+}
+
 // Expire is the watchdog's verdict on the latest attempt of an active rollout:
-// timeout, unresponsive, or nothing but a later Due. Limits are exceeded
-// strictly; timeout comes first. expired reports a verdict.
-func (r *Record) Expire(now float64) (events []WorkerEvent, expired bool) {
+// timeout, unresponsive, lost with its worker, or nothing but a later Due.
+// Limits are exceeded strictly; timeout comes first. A lost attempt is
+// unresponsive, is retried whatever the retry condition, and is not charged to
+// max_attempts: the agent did not fail, its machine did. W is the attempt's
+// worker, nil when unknown. Expired reports a verdict.
+func (r *Record) Expire(w *Worker, now float64) (events []WorkerEvent, expired bool) {
 	a := r.Latest()
 	if !r.Rollout.Status.Active() || a == nil {
 		r.Due = 0
 		return nil, false
 	}
-	verdict := overdue(a, r.Rollout.Config, now)
-	if verdict == "" {
-		r.schedule()
-		return nil, false
+	if verdict := overdue(a, r.Rollout.Config, now); verdict != "" {
+		a.Status = verdict
+		r.propagate(a, now)
+		return r.workerEvents(a, false), true
 	}
-	a.Status = verdict
-	r.propagate(a, now)
-	return r.workerEvents(a, false), true
+	if r.leased(a) && now-lastSign(a, w) > r.Lease {
+		a.Status = AttemptUnresponsive
+		a.Lost = true
+		r.setStatus(RolloutRequeuing, now)
+		return r.workerEvents(a, false), true
+	}
+	r.schedule(w)
+	return nil, false
 }
 
 func overdue(a *Attempt, c Config, now float64) AttemptStatus {
@@ -407,32 +446,6 @@ func overdue(a *Attempt, c Config, now float64) AttemptStatus {
 		return AttemptUnresponsive
 	}
 	return ""
-}
-
-// LoseWorker requeues an active rollout whose worker died, unless the attempt
-// itself has shown life since silentSince. The attempt is unresponsive and not
-// charged to max_attempts: the agent did not fail, its machine did.
-func (r *Record) LoseWorker(workerID string, silentSince, now float64) ([]WorkerEvent, bool) {
-	a := r.Latest()
-	if a == nil || !r.Rollout.Status.Active() || a.Status.Terminal() ||
-		a.WorkerID == nil || *a.WorkerID != workerID || a.StartTime >= silentSince ||
-		(a.LastHeartbeatTime != nil && *a.LastHeartbeatTime >= silentSince) {
-		return nil, false
-	}
-	a.Status = AttemptUnresponsive
-	a.Lost = true
-	r.setStatus(RolloutRequeuing, now)
-	return r.workerEvents(a, false), true
-}
-
-// Holder is the worker that holds the rollout's running attempt, "" for none.
-// Backends index it to find a dead worker's attempts.
-func (r *Record) Holder() string {
-	a := r.Latest()
-	if a == nil || a.WorkerID == nil || !r.Rollout.Status.Active() || a.Status.Terminal() {
-		return ""
-	}
-	return *a.WorkerID
 }
 
 func (a *Attempt) ref() AttemptRef { return AttemptRef{RolloutID: a.RolloutID, AttemptID: a.AttemptID} }
