@@ -428,6 +428,18 @@ func (r *Record) Expire(w *Worker, now float64) (events []WorkerEvent, expired b
 	return nil, false
 }
 
+// Adopt puts an attempt that began without a lease under one. It reports
+// whether that changed anything.
+func (r *Record) Adopt(lease float64) bool {
+	a := r.Latest()
+	if r.Lease == lease || a == nil || !r.Rollout.Status.Active() {
+		return false
+	}
+	r.Lease = lease
+	r.schedule(nil)
+	return true
+}
+
 func overdue(a *Attempt, c Config, now float64) AttemptStatus {
 	if c.TimeoutSeconds != nil && now-a.StartTime > *c.TimeoutSeconds {
 		return AttemptTimeout

@@ -1,0 +1,176 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// beatDelay is how long heartbeats of running attempts may gather. Nobody waits
+// for it: a read that could show one has them written at once.
+const beatDelay = 100 * time.Millisecond
+
+// beats holds heartbeats by spans that change nothing but a time and a count,
+// until they are written together.
+type beats struct {
+	mu      sync.Mutex
+	pending map[string][]beat // by rollout
+	wake    chan struct{}     // has room for one: there is something to write
+
+	writing sync.Mutex // one flush at a time
+}
+
+type beat struct {
+	attemptID string
+	spans     int
+	at        float64
+}
+
+func (b *beats) add(rolloutID string, n beat) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pending == nil {
+		b.pending = make(map[string][]beat)
+	}
+	b.pending[rolloutID] = merge(b.pending[rolloutID], n)
+	select {
+	case b.wakeup() <- struct{}{}:
+	default:
+	}
+}
+
+func merge(list []beat, n beat) []beat {
+	for i := range list {
+		if list[i].attemptID == n.attemptID {
+			list[i].spans += n.spans
+			list[i].at = max(list[i].at, n.at)
+			return list
+		}
+	}
+	return append(list, n)
+}
+
+// wakeup is called with mu held.
+func (b *beats) wakeup() chan struct{} {
+	if b.wake == nil {
+		b.wake = make(chan struct{}, 1)
+	}
+	return b.wake
+}
+
+// take removes what waits for one rollout, for a change that will write it.
+func (b *beats) take(rolloutID string) []beat {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := b.pending[rolloutID]
+	delete(b.pending, rolloutID)
+	return list
+}
+
+// giveBack returns what a failed change did not write.
+func (b *beats) giveBack(rolloutID string, list []beat) {
+	for _, n := range list {
+		b.add(rolloutID, n)
+	}
+}
+
+// flush writes all that waits and returns when it, and all that was being
+// written before, is there. What fails is kept for the next time.
+func (b *beats) flush(s *Store) {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	b.mu.Lock()
+	pending := b.pending
+	b.pending = nil
+	b.mu.Unlock()
+	for ids := range slices.Chunk(slices.Collect(maps.Keys(pending)), 256) {
+		if err := s.do(context.Background(), writeBeats(ids, pending)); err != nil {
+			s.log.Warn("heartbeats not written yet", "rollouts", len(ids), "error", err)
+			for _, id := range ids {
+				b.giveBack(id, pending[id])
+			}
+		}
+	}
+}
+
+func writeBeats(ids []string, pending map[string][]beat) *change {
+	return &change{rollouts: ids, run: func(sec *section) error {
+		for _, id := range ids {
+			before, err := sec.Rollout(id)
+			if err != nil {
+				return err
+			}
+			if before == nil {
+				continue
+			}
+			after := before.Clone()
+			for _, n := range pending[id] {
+				after.SpansStored(n.attemptID, n.spans, n.at)
+			}
+			if err := sec.put(before, after); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// flushBeats writes heartbeats soon after they arrive, until the store closes.
+func (s *Store) flushBeats() {
+	s.beats.mu.Lock()
+	wake := s.beats.wakeup()
+	s.beats.mu.Unlock()
+	for {
+		select {
+		case <-wake:
+		case <-s.closing.Done():
+			return
+		}
+		select {
+		case <-time.After(beatDelay):
+		case <-s.closing.Done():
+			return
+		}
+		s.beats.flush(s)
+	}
+}
+
+// settle makes reads of rollouts and attempts see every heartbeat that this
+// process has acknowledged.
+func (s *Store) settle() {
+	s.beats.mu.Lock()
+	idle := len(s.beats.pending) == 0
+	s.beats.mu.Unlock()
+	if idle {
+		// A flush may have taken them and still be writing.
+		s.beats.writing.Lock()
+		s.beats.writing.Unlock() //nolint:staticcheck // the wait is the point
+		return
+	}
+	s.beats.flush(s)
+}
+
+// heartbeat files n stored spans with their attempt, at once or soon.
+func (s *Store) heartbeat(ctx context.Context, ref queue.AttemptRef, n int, at float64) error {
+	a, seen := s.known.look(ref)
+	if s.backend.Shared() && seen && a.running {
+		s.beats.add(ref.RolloutID, beat{attemptID: ref.AttemptID, spans: n, at: at})
+		return nil
+	}
+	err := s.mutate(ctx, ref.RolloutID, nil, func(_ *section, r *queue.Record) ([]queue.WorkerEvent, error) {
+		if !r.SpansStored(ref.AttemptID, n, at) {
+			return nil, queue.ErrNoAttempt(ref.RolloutID, ref.AttemptID)
+		}
+		return nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	a.running = true
+	s.known.learn(ref, a)
+	return nil
+}

@@ -1,0 +1,176 @@
+package store
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// Claim implements queue.Store.
+func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.AttemptedRollout, error) {
+	if c.Limit <= 0 {
+		return []queue.AttemptedRollout{}, nil
+	}
+	s.scanBefore(ctx)
+	if c.Wait <= 0 {
+		return s.claimNow(ctx, c, true)
+	}
+	deadline := time.NewTimer(c.Wait)
+	defer deadline.Stop()
+	for first := true; ; first = false {
+		// Listen before looking: what is enqueued in between is heard.
+		bell := s.claims.listen()
+		out, err := s.claimNow(ctx, c, first)
+		if err != nil || len(out) > 0 {
+			s.claims.leave(bell)
+			if err == nil && !first && s.backend.Shared() {
+				// Another process's batch rings one bell; pass it on.
+				s.claims.wake(1)
+			}
+			return out, err
+		}
+		select {
+		case <-bell.rung:
+			continue
+		case <-deadline.C:
+		case <-ctx.Done():
+		case <-s.closing.Done():
+		}
+		s.claims.leave(bell)
+		return out, ctx.Err()
+	}
+}
+
+// claimNow takes what is queued. When there is nothing, idle tells whether to
+// note that in the worker's record.
+func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue.AttemptedRollout, error) {
+	var out []queue.AttemptedRollout
+	var places []int64
+	change := &change{workers: nonEmpty(c.WorkerID), claim: c.Limit}
+	change.run = func(sec *section) error {
+		out, places = make([]queue.AttemptedRollout, 0, len(change.claimed)), nil
+		return sec.once(ctx, "claim", func(refs []queue.AttemptRef) error {
+			return sec.replay(refs, func(r *queue.Record, ref queue.AttemptRef) {
+				out = append(out, asBegun(r, ref.AttemptID))
+				places = append(places, 0)
+			})
+		}, func() ([]queue.AttemptRef, error) {
+			if len(change.claimed) == 0 && idle && c.WorkerID != nil && *c.WorkerID != "" {
+				return nil, sec.worker(*c.WorkerID, func(w *queue.Worker) { w.FoundNothing(sec.now) })
+			}
+			var refs []queue.AttemptRef
+			var events []queue.WorkerEvent
+			for _, before := range change.claimed {
+				r := before.Clone()
+				events = r.Begin(s.newID(queue.AttemptID), c.WorkerID, true, s.lease, sec.now)
+				if err := sec.put(before, r); err != nil {
+					return nil, err
+				}
+				view := r.View()
+				out = append(out, view)
+				places = append(places, before.Place)
+				refs = append(refs, attemptRef(view.Attempt))
+			}
+			// Of a batch the worker's record shows the last.
+			return refs, sec.tell(events)
+		})
+	}
+	if err := s.do(ctx, change); err != nil {
+		return nil, err
+	}
+	for i := range out {
+		s.known.learn(attemptRef(out[i].Attempt), knownAttempt{place: places[i]})
+	}
+	return out, nil
+}
+
+// Unclaim implements queue.Store.
+func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) error {
+	for _, ref := range claims {
+		a, _ := s.known.look(ref)
+		place := a.place
+		if place == 0 {
+			place = queue.Tail
+		}
+		undone := false
+		err := s.do(ctx, &change{rollouts: []string{ref.RolloutID}, run: func(sec *section) error {
+			undone = false
+			before, err := sec.Rollout(ref.RolloutID)
+			if err != nil || before == nil {
+				return err
+			}
+			r := before.Clone()
+			events, ok := r.Unclaim(ref.AttemptID, place)
+			if !ok {
+				return nil
+			}
+			undone = true
+			if err := sec.put(before, r); err != nil {
+				return err
+			}
+			return sec.tell(events)
+		}})
+		if err != nil {
+			return err
+		}
+		if undone {
+			s.known.forget(ref)
+		}
+	}
+	return nil
+}
+
+// claimers are the claims that wait for the queue to fill, longest first. One
+// new rollout wakes one of them.
+type claimers struct {
+	mu      sync.Mutex
+	waiting []*bell
+}
+
+// bell wakes one waiting claim.
+type bell struct {
+	rung chan struct{} // closed when there may be something
+}
+
+func (c *claimers) listen() *bell {
+	b := &bell{rung: make(chan struct{})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = append(c.waiting, b)
+	return b
+}
+
+// leave ends listening. A bell that was rung and not followed rings the next.
+func (c *claimers) leave(b *bell) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, w := range c.waiting {
+		if w == b {
+			c.waiting = append(c.waiting[:i:i], c.waiting[i+1:]...)
+			return
+		}
+	}
+	c.ring(1)
+}
+
+func (c *claimers) wake(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ring(n)
+}
+
+func (c *claimers) ring(n int) {
+	n = min(n, len(c.waiting))
+	for _, b := range c.waiting[:n] {
+		close(b.rung)
+	}
+	c.waiting = c.waiting[n:]
+}
+
+func (c *claimers) any() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting) > 0
+}

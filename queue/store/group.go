@@ -1,0 +1,133 @@
+package store
+
+import (
+	"context"
+	"sync"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// group is group commit: calls that arrive while a commit is in flight gather
+// and are committed together by the next one. Nobody waits on a timer, and a
+// caller alone commits at once, in its own goroutine.
+type group[T any] struct {
+	// commit writes a batch and settles every call in it.
+	commit func(batch []*call[T])
+	// weigh is the share of maxWeight that an item takes; nil is 1 each.
+	weigh     func(T) int
+	maxWeight int // of one commit
+	maxQueue  int // calls waiting before new ones are turned away
+
+	mu      sync.Mutex
+	waiting []*call[T]
+	busy    bool           // a commit is in flight
+	drain   sync.WaitGroup // the goroutine that goes on after the first commit
+}
+
+// call is one caller's part of a batch.
+type call[T any] struct {
+	item  T
+	err   error
+	taken bool          // it is in a commit and can no longer be withdrawn
+	done  chan struct{} // closed once err is set
+}
+
+// errBusy is the answer when more calls wait than the backend can catch up with.
+var errBusy = queue.Errorf(queue.Unavailable, "the store is overloaded: too many calls are waiting for the backend; retry later")
+
+// do commits item, with whatever else is waiting, and returns its own error. A
+// cancelled ctx withdraws an item that no commit has taken yet; after that the
+// outcome is awaited, so that the caller knows what was written.
+func (g *group[T]) do(ctx context.Context, item T) error {
+	c := &call[T]{item: item}
+	g.mu.Lock()
+	if !g.busy {
+		g.busy = true
+		g.mu.Unlock()
+		g.commit([]*call[T]{c})
+		g.next()
+		return c.err
+	}
+	if len(g.waiting) >= g.maxQueue {
+		g.mu.Unlock()
+		return errBusy
+	}
+	c.done = make(chan struct{})
+	g.waiting = append(g.waiting, c)
+	g.mu.Unlock()
+
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+	}
+	if g.withdraw(c) {
+		return ctx.Err()
+	}
+	<-c.done
+	return c.err
+}
+
+func (g *group[T]) withdraw(c *call[T]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.taken {
+		return false
+	}
+	for i, w := range g.waiting {
+		if w == c {
+			g.waiting = append(g.waiting[:i], g.waiting[i+1:]...)
+			break
+		}
+	}
+	return true
+}
+
+// next goes on with what gathered during a commit, in a goroutine of its own so
+// that the caller who began is not kept.
+func (g *group[T]) next() {
+	batch := g.take()
+	if batch == nil {
+		return
+	}
+	g.drain.Go(func() {
+		for ; batch != nil; batch = g.take() {
+			g.commit(batch)
+			for _, c := range batch {
+				close(c.done)
+			}
+		}
+	})
+}
+
+// take removes the next batch from the queue; nil ends the commits.
+func (g *group[T]) take() []*call[T] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) == 0 {
+		g.busy = false
+		return nil
+	}
+	n, weight := 0, 0
+	for n < len(g.waiting) {
+		w := 1
+		if g.weigh != nil {
+			w = g.weigh(g.waiting[n].item)
+		}
+		if n > 0 && weight+w > g.maxWeight {
+			break
+		}
+		weight += w
+		g.waiting[n].taken = true
+		n++
+	}
+	batch := g.waiting[:n:n]
+	g.waiting = g.waiting[n:]
+	if len(g.waiting) == 0 {
+		g.waiting = nil
+	}
+	return batch
+}
+
+// wait returns once no commit is in flight. New calls must have ended.
+func (g *group[T]) wait() { g.drain.Wait() }

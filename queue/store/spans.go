@@ -1,0 +1,313 @@
+package store
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/queue"
+)
+
+// AddSpan implements queue.Store.
+func (s *Store) AddSpan(ctx context.Context, span queue.Span) (*queue.Span, error) {
+	added, err := s.addSpans(ctx, []queue.Span{span})
+	if err != nil {
+		return nil, err
+	}
+	if added.unknown != nil {
+		return nil, added.unknown
+	}
+	if len(added.Stored) == 0 {
+		s.log.Debug("span already stored", "rollout_id", span.RolloutID, "attempt_id", span.AttemptID, "span_id", span.SpanID)
+		return nil, nil
+	}
+	return &added.Stored[0], nil
+}
+
+// AddSpans implements queue.Store.
+func (s *Store) AddSpans(ctx context.Context, spans []queue.Span) (queue.SpansAdded, error) {
+	added, err := s.addSpans(ctx, spans)
+	return added.SpansAdded, err
+}
+
+type addedSpans struct {
+	queue.SpansAdded
+	unknown error // why the first rejected span was rejected
+}
+
+// attemptSpans are the spans of one attempt in one call.
+type attemptSpans struct {
+	ref   queue.AttemptRef
+	at    []int // their places among the accepted spans
+	fresh bool  // the attempt has no span yet, as far as is known
+}
+
+func (s *Store) addSpans(ctx context.Context, spans []queue.Span) (addedSpans, error) {
+	var out addedSpans
+	if err := s.raise(ctx, spans); err != nil {
+		return out, err
+	}
+	accepted, attempts, err := s.admit(ctx, spans, &out)
+	if err != nil || len(accepted) == 0 {
+		return out, err
+	}
+	if err := s.number(ctx, accepted); err != nil {
+		return out, err
+	}
+	stored, err := s.store(ctx, accepted, attempts)
+	if err != nil {
+		return out, err
+	}
+	for i := range accepted {
+		if stored[i] {
+			out.Stored = append(out.Stored, accepted[i])
+		}
+	}
+	return out, nil
+}
+
+// admit sorts out spans of unknown attempts and gathers the others by attempt.
+func (s *Store) admit(ctx context.Context, spans []queue.Span, out *addedSpans) ([]queue.Span, []*attemptSpans, error) {
+	accepted := make([]queue.Span, 0, len(spans))
+	byRef := make(map[queue.AttemptRef]*attemptSpans, 1)
+	var attempts []*attemptSpans
+	for i := range spans {
+		ref := queue.AttemptRef{RolloutID: spans[i].RolloutID, AttemptID: spans[i].AttemptID}
+		group, ok := byRef[ref]
+		if !ok {
+			fresh, err := s.exists(ctx, ref)
+			switch {
+			case err == nil:
+				group = &attemptSpans{ref: ref, fresh: fresh}
+				attempts = append(attempts, group)
+			case queue.KindOf(err) != queue.NotFound:
+				return nil, nil, err
+			case out.unknown == nil:
+				out.unknown = err
+				out.Reason = err.Error()
+			}
+			byRef[ref] = group
+		}
+		if group == nil {
+			out.Rejected++
+			continue
+		}
+		group.at = append(group.at, len(accepted))
+		accepted = append(accepted, spans[i])
+	}
+	return accepted, attempts, nil
+}
+
+// exists answers NotFound for an unknown rollout or attempt. Fresh reports that
+// the attempt has sent no span yet.
+func (s *Store) exists(ctx context.Context, ref queue.AttemptRef) (fresh bool, err error) {
+	if a, ok := s.known.look(ref); ok {
+		return !a.running, nil
+	}
+	records, err := s.backend.Records(ctx, []string{ref.RolloutID})
+	if err != nil {
+		return false, err
+	}
+	if len(records) == 0 {
+		return false, queue.ErrNoRollout(ref.RolloutID)
+	}
+	for i := range records[0].Attempts {
+		if a := &records[0].Attempts[i]; a.AttemptID == ref.AttemptID {
+			fresh = a.Status == queue.AttemptPreparing
+			s.known.learn(ref, knownAttempt{running: !fresh})
+			return fresh, nil
+		}
+	}
+	return false, queue.ErrNoAttempt(ref.RolloutID, ref.AttemptID)
+}
+
+// store inserts spans and files the heartbeats. An attempt's first spans cannot
+// be duplicates of stored ones, so there the heartbeat, which also changes the
+// attempt's status, need not wait for the insert.
+func (s *Store) store(ctx context.Context, spans []queue.Span, attempts []*attemptSpans) ([]bool, error) {
+	now := s.seconds()
+	ahead := s.backend.Shared() && len(attempts) == 1 && attempts[0].fresh
+	batch := &spanBatch{spans: spans}
+	if ahead {
+		var both errgroup.Group
+		both.Go(func() error { return s.heartbeat(ctx, attempts[0].ref, distinct(spans), now) })
+		both.Go(func() error { return s.spans.do(ctx, batch) })
+		return batch.stored, both.Wait()
+	}
+	if err := s.spans.do(ctx, batch); err != nil {
+		return nil, err
+	}
+	for _, a := range attempts {
+		n := 0
+		for _, i := range a.at {
+			if batch.stored[i] {
+				n++
+			}
+		}
+		if n == 0 {
+			continue
+		}
+		if err := s.heartbeat(ctx, a.ref, n, now); err != nil {
+			return nil, err
+		}
+	}
+	return batch.stored, nil
+}
+
+func distinct(spans []queue.Span) int {
+	ids := make(map[string]struct{}, len(spans))
+	for i := range spans {
+		ids[spans[i].SpanID] = struct{}{}
+	}
+	return len(ids)
+}
+
+// spanBatch is one caller's spans in the lane of span inserts.
+type spanBatch struct {
+	spans  []queue.Span
+	stored []bool
+}
+
+func (b *spanBatch) weight() int { return len(b.spans) }
+
+func (s *Store) commitSpans(batch []*call[*spanBatch]) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	if len(batch) == 1 {
+		b := batch[0].item
+		b.stored, batch[0].err = s.backend.InsertSpans(ctx, b.spans)
+		return
+	}
+	var all []queue.Span
+	for _, c := range batch {
+		all = append(all, c.item.spans...)
+	}
+	stored, err := s.backend.InsertSpans(ctx, all)
+	if err != nil && !passing(err) {
+		// One caller's span is at fault. Those already stored come back as
+		// duplicates of themselves, so the batch cannot simply be run again: the
+		// backend refuses what it cannot hold before it writes anything.
+		for _, c := range batch {
+			c.item.stored, c.err = s.backend.InsertSpans(ctx, c.item.spans)
+		}
+		return
+	}
+	for _, c := range batch {
+		c.err = err
+		if err == nil {
+			n := len(c.item.spans)
+			c.item.stored, stored = stored[:n:n], stored[n:]
+		}
+	}
+}
+
+// raise lifts the counters of the rollouts above the numbers that their spans
+// bring along.
+func (s *Store) raise(ctx context.Context, spans []queue.Span) error {
+	var entries []collections.Counter
+next:
+	for i := range spans {
+		n := spans[i].SequenceID
+		if n == queue.NumberOnArrival || n <= 0 || s.issued.atLeast(spans[i].RolloutID, n) {
+			continue
+		}
+		for j := range entries {
+			if entries[j].RolloutID == spans[i].RolloutID {
+				entries[j].N = max(entries[j].N, n)
+				continue next
+			}
+		}
+		entries = append(entries, collections.Counter{RolloutID: spans[i].RolloutID, N: n})
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if err := s.backend.RaiseSequence(ctx, entries); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		s.issued.learn(e.RolloutID, e.N)
+	}
+	return nil
+}
+
+// number numbers the spans that ask for it, in order.
+func (s *Store) number(ctx context.Context, spans []queue.Span) error {
+	wanted := make(map[string]int64, 1)
+	for i := range spans {
+		if spans[i].SequenceID == queue.NumberOnArrival {
+			wanted[spans[i].RolloutID]++
+		}
+	}
+	next := make(map[string]int64, len(wanted))
+	for id, n := range wanted {
+		// The insert that follows makes the numbers durable.
+		first, err := s.issue(ctx, id, n, false)
+		if err != nil {
+			return err
+		}
+		next[id] = first
+	}
+	for i := range spans {
+		if spans[i].SequenceID == queue.NumberOnArrival {
+			id := spans[i].RolloutID
+			spans[i].SequenceID = next[id]
+			next[id]++
+		}
+	}
+	return nil
+}
+
+// NextSequence implements queue.Store.
+func (s *Store) NextSequence(ctx context.Context, rolloutID string, n int) (int64, error) {
+	if n < 1 {
+		return 0, queue.Errorf(queue.Invalid, "asked for %d sequence numbers; ask for 1 or more", n)
+	}
+	return s.issue(ctx, rolloutID, int64(n), true)
+}
+
+// numbers is one caller's part in the lane of counters.
+type numbers struct {
+	collections.Counter
+	durable bool
+	first   int64
+}
+
+func (s *Store) issue(ctx context.Context, rolloutID string, n int64, durable bool) (int64, error) {
+	want := &numbers{Counter: collections.Counter{RolloutID: rolloutID, N: n}, durable: durable}
+	if err := s.counters.do(ctx, want); err != nil {
+		return 0, err
+	}
+	s.issued.learn(rolloutID, want.first+n-1)
+	return want.first, nil
+}
+
+// commitNumbers issues the numbers of a batch, one step for each rollout, dealt
+// out in order of arrival.
+func (s *Store) commitNumbers(batch []*call[*numbers]) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	entries := make([]collections.Counter, 0, len(batch))
+	at := make(map[string]int, len(batch))
+	durable := false
+	for _, c := range batch {
+		durable = durable || c.item.durable
+		i, ok := at[c.item.RolloutID]
+		if !ok {
+			at[c.item.RolloutID] = len(entries)
+			entries = append(entries, c.item.Counter)
+			continue
+		}
+		entries[i].N += c.item.N
+	}
+	first, err := s.backend.NextSequence(ctx, entries, durable)
+	for _, c := range batch {
+		if c.err = err; err != nil {
+			continue
+		}
+		i := at[c.item.RolloutID]
+		c.item.first = first[i]
+		first[i] += c.item.N
+	}
+}

@@ -1,0 +1,139 @@
+// Package store is the queue itself: queue.Store over a storage backend. It
+// takes the rules from package queue and the storage from package collections,
+// and adds what lies between them: group commit, claims, the watchdog, waiting,
+// and the memory of idempotent calls.
+//
+// Every change of a rollout runs as a member of a batch in one lane. While one
+// batch is being written the next one gathers, and each batch is one atomic
+// section of the backend. A member that fails leaves the others alone.
+//
+// A span's heartbeat changes nothing but a time, nearly always. On a remote
+// backend such heartbeats are therefore written together, shortly after; any
+// read that could show one waits for them first, so no caller of the same
+// process can tell.
+package store
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/queue"
+)
+
+// Defaults of Options.
+const (
+	DefaultScanDebounce = 10 * time.Second
+	DefaultScanInterval = time.Second
+	DefaultWorkerTTL    = 30 * time.Second // where leases are on without a value given
+)
+
+// commitTimeout bounds one commit, whatever its callers' deadlines: a batch
+// must not die of its most impatient member. The Python client gives up at 30 s.
+const commitTimeout = 20 * time.Second
+
+// Options says how a Store works. The zero Options are a store without
+// background scans, whose calls each scan first, and without leases.
+type Options struct {
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// NewID makes identifiers; nil is queue.RandomID.
+	NewID queue.IDFunc
+	// WorkerTTL requeues the attempts of a worker that has shown no sign of life
+	// for so long; 0 never does.
+	WorkerTTL time.Duration
+	// ScanDebounce is the least time between two watchdog scans before calls; 0
+	// scans before each call.
+	ScanDebounce time.Duration
+	// ScanInterval is the time between background scans; 0 makes none.
+	ScanInterval time.Duration
+	// Finished, if not nil, is told of each rollout that has just finished. It
+	// must not block.
+	Finished func(queue.Rollout)
+	// Logger is where the store reports; nil is slog.Default().
+	Logger *slog.Logger
+}
+
+// Store implements queue.Store. Use New.
+type Store struct {
+	backend  collections.Backend
+	now      func() time.Time
+	newID    queue.IDFunc
+	lease    float64 // seconds, 0 for none
+	finished func(queue.Rollout)
+	log      *slog.Logger
+	started  time.Time
+
+	changes  group[*change]
+	spans    group[*spanBatch]
+	counters group[*numbers]
+
+	known   known
+	issued  issued
+	beats   beats
+	waits   waits
+	claims  claimers
+	watch   watchdog
+	closing context.Context // ends when Close begins
+	close   context.CancelFunc
+	running sync.WaitGroup // background goroutines
+}
+
+var _ queue.Store = (*Store)(nil)
+
+// New makes a store over a backend, which it then owns, and starts its
+// background work. The caller must Close it.
+func New(backend collections.Backend, o Options) *Store {
+	s := &Store{
+		backend:  backend,
+		now:      o.Now,
+		newID:    o.NewID,
+		lease:    o.WorkerTTL.Seconds(),
+		finished: o.Finished,
+		log:      cmp.Or(o.Logger, slog.Default()),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.newID == nil {
+		s.newID = queue.RandomID
+	}
+	s.started = s.now()
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.changes = group[*change]{commit: s.commitChanges, weigh: (*change).weight, maxWeight: 512, maxQueue: 20_000}
+	s.spans = group[*spanBatch]{commit: s.commitSpans, weigh: (*spanBatch).weight, maxWeight: 512, maxQueue: 20_000}
+	s.counters = group[*numbers]{commit: s.commitNumbers, maxWeight: 512, maxQueue: 20_000}
+	s.known.limit, s.issued.limit = 100_000, 100_000
+	s.watch.debounce = o.ScanDebounce
+	if o.ScanInterval > 0 {
+		s.running.Go(func() { s.scanEvery(o.ScanInterval) })
+	}
+	s.running.Go(s.flushBeats)
+	if s.lease > 0 {
+		s.running.Go(s.adoptLeases)
+	}
+	if backend.Shared() {
+		s.running.Go(s.lookForOthers)
+	}
+	return s
+}
+
+// Ready reports whether the backend can be reached.
+func (s *Store) Ready(ctx context.Context) error { return s.backend.Ping(ctx) }
+
+// Close ends waits, writes what is pending, and closes the backend. Calls must
+// have ended, save those that wait.
+func (s *Store) Close(ctx context.Context) error {
+	s.close()
+	s.running.Wait()
+	s.beats.flush(s)
+	s.changes.wait()
+	s.spans.wait()
+	s.counters.wait()
+	return s.backend.Close(ctx)
+}
+
+func (s *Store) seconds() float64 { return queue.Seconds(s.now()) }

@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// UpdateRollout implements queue.Store.
+func (s *Store) UpdateRollout(ctx context.Context, id string, u queue.RolloutUpdate) (queue.Rollout, error) {
+	s.scanBefore(ctx)
+	if u.Config.Set {
+		if err := u.Config.Value.Validate(); err != nil {
+			return queue.Rollout{}, err
+		}
+	}
+	if u.Status.Set && !u.Status.Value.Valid() {
+		return queue.Rollout{}, queue.Errorf(queue.Invalid, "%q is no rollout status", u.Status.Value)
+	}
+	var out queue.Rollout
+	err := s.mutate(ctx, id, nil, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
+		r.Update(u, sec.now)
+		out = r.Rollout
+		return nil, nil
+	})
+	return out, err
+}
+
+// UpdateAttempt implements queue.Store.
+func (s *Store) UpdateAttempt(ctx context.Context, rolloutID, attemptID string, u queue.AttemptUpdate) (queue.Attempt, error) {
+	s.scanBefore(ctx)
+	if u.Status.Set && !u.Status.Value.Valid() {
+		return queue.Attempt{}, queue.Errorf(queue.Invalid, "%q is no attempt status", u.Status.Value)
+	}
+	var workers []string
+	if u.WorkerID.Set && u.WorkerID.Value != "" {
+		workers = []string{u.WorkerID.Value}
+	}
+	var out queue.Attempt
+	err := s.mutate(ctx, rolloutID, workers, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
+		a, events, err := r.UpdateAttempt(attemptID, u, sec.now)
+		if err != nil {
+			return nil, err
+		}
+		out = *a
+		return events, nil
+	})
+	return out, err
+}
+
+// Heartbeat implements queue.Store.
+func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.HeartbeatAnswer, error) {
+	var out queue.HeartbeatAnswer
+	c := &change{workers: []string{h.WorkerID}}
+	for _, ref := range h.Held {
+		c.rollouts = append(c.rollouts, ref.RolloutID)
+	}
+	c.run = func(sec *section) error {
+		out.Held = make([]queue.HeldAttempt, len(h.Held))
+		for i, ref := range h.Held {
+			held, err := sec.renew(ref)
+			if err != nil {
+				return err
+			}
+			out.Held[i] = held
+		}
+		return sec.worker(h.WorkerID, func(w *queue.Worker) {
+			w.Beat(h.Stats, sec.now)
+			out.Worker = *w
+		})
+	}
+	err := s.do(ctx, c)
+	return out, err
+}
+
+func (sec *section) renew(ref queue.AttemptRef) (queue.HeldAttempt, error) {
+	out := queue.HeldAttempt{AttemptRef: ref}
+	before, err := sec.Rollout(ref.RolloutID)
+	if err != nil || before == nil {
+		return out, err
+	}
+	out.RolloutStatus = before.Rollout.Status
+	r := before.Clone()
+	if out.Held = r.Renew(ref.AttemptID, sec.now); !out.Held {
+		return out, nil
+	}
+	return out, sec.put(before, r)
+}

@@ -1,0 +1,197 @@
+package store
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// scanBatch is how many overdue rollouts one section judges.
+const scanBatch = 200
+
+// watchdog keeps scans apart: one at a time, and before calls not more often
+// than debounce.
+type watchdog struct {
+	debounce time.Duration
+
+	mu       sync.Mutex
+	last     time.Time
+	scanning bool
+}
+
+// begin reports whether the caller is to scan now.
+func (w *watchdog) begin(now time.Time, debounced bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.scanning || (debounced && !w.last.IsZero() && now.Sub(w.last) < w.debounce) {
+		return false
+	}
+	w.scanning = true
+	w.last = now
+	return true
+}
+
+func (w *watchdog) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.scanning = false
+}
+
+// scanBefore scans on behalf of a call, which then sees the outcome. The call
+// does not fail with it.
+func (s *Store) scanBefore(ctx context.Context) {
+	if !s.watch.begin(s.now(), true) {
+		return
+	}
+	defer s.watch.end()
+	s.scan(ctx)
+}
+
+// scanEvery scans in the background, so that an idle store makes progress. The
+// interval is jittered to keep several stores apart.
+func (s *Store) scanEvery(interval time.Duration) {
+	for {
+		select {
+		case <-time.After(time.Duration(float64(interval) * (0.9 + 0.2*rand.Float64()))):
+		case <-s.closing.Done():
+			return
+		}
+		if s.watch.begin(s.now(), false) {
+			s.scan(s.closing)
+			s.watch.end()
+		}
+	}
+}
+
+// scan judges every overdue rollout once.
+func (s *Store) scan(ctx context.Context) {
+	now := s.seconds()
+	seen := make(map[string]bool)
+	for {
+		ids, err := s.backend.Overdue(ctx, now, scanBatch)
+		if err == nil {
+			ids = unseen(ids, seen)
+			if len(ids) == 0 {
+				return
+			}
+			err = s.judge(ctx, ids)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				s.log.Warn("watchdog scan failed", "error", err)
+			}
+			return
+		}
+	}
+}
+
+// unseen keeps a rollout whose limit is not exceeded strictly from being judged
+// again and again by one scan.
+func unseen(ids []string, seen map[string]bool) []string {
+	out := ids[:0]
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func (s *Store) judge(ctx context.Context, ids []string) error {
+	s.settle()
+	type verdict struct {
+		attempt queue.Attempt
+		rollout queue.RolloutStatus
+	}
+	var verdicts []verdict
+	err := s.do(ctx, &change{rollouts: ids, run: func(sec *section) error {
+		verdicts = nil
+		for _, id := range ids {
+			before, err := sec.Rollout(id)
+			if err != nil {
+				return err
+			}
+			if before == nil {
+				continue
+			}
+			r := before.Clone()
+			worker, err := sec.workerOf(r)
+			if err != nil {
+				return err
+			}
+			events, expired := r.Expire(worker, sec.now)
+			if err := sec.put(before, r); err != nil {
+				return err
+			}
+			if err := sec.tell(events); err != nil {
+				return err
+			}
+			if expired {
+				verdicts = append(verdicts, verdict{*r.Latest(), r.Rollout.Status})
+			}
+		}
+		return nil
+	}})
+	for _, v := range verdicts {
+		s.log.Info("attempt ended by the watchdog", "rollout_id", v.attempt.RolloutID, "attempt_id", v.attempt.AttemptID,
+			"status", v.attempt.Status, "worker_lost", v.attempt.Lost, "rollout_status", v.rollout)
+	}
+	return err
+}
+
+// workerOf is the worker of the latest attempt where its lease matters.
+func (sec *section) workerOf(r *queue.Record) (*queue.Worker, error) {
+	a := r.Latest()
+	if r.Lease == 0 || a == nil || a.WorkerID == nil || *a.WorkerID == "" {
+		return nil, nil
+	}
+	return sec.Worker(*a.WorkerID)
+}
+
+// adoptLeases puts attempts that began under a store without leases, or with
+// others, under this store's.
+func (s *Store) adoptLeases() {
+	query := queue.RolloutQuery{Statuses: []queue.RolloutStatus{queue.RolloutPreparing, queue.RolloutRunning}, Paging: queue.All}
+	page, err := s.backend.QueryRollouts(s.closing, query)
+	if err != nil {
+		s.log.Warn("attempts begun without a lease were not looked for", "error", err)
+		return
+	}
+	var ids []string
+	for _, r := range page.Items {
+		if r.Lease != s.lease {
+			ids = append(ids, r.Rollout.RolloutID)
+		}
+	}
+	for ids := range slices.Chunk(ids, scanBatch) {
+		err := s.do(s.closing, &change{rollouts: ids, run: func(sec *section) error { return sec.adopt(ids, s.lease) }})
+		if err != nil {
+			s.log.Warn("attempts begun without a lease have none yet", "rollouts", len(ids), "error", err)
+		}
+	}
+}
+
+func (sec *section) adopt(ids []string, lease float64) error {
+	for _, id := range ids {
+		before, err := sec.Rollout(id)
+		if err != nil {
+			return err
+		}
+		if before == nil {
+			continue
+		}
+		r := before.Clone()
+		if !r.Adopt(lease) {
+			continue
+		}
+		if err := sec.put(before, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
