@@ -1,0 +1,144 @@
+package benchmarks
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// requestTimeout bounds one request; a store that takes longer has failed.
+const requestTimeout = 60 * time.Second
+
+// conn is one keep-alive HTTP/1.1 connection, for one goroutine. It writes a
+// request with one system call and allocates nothing once its buffers have
+// grown: with net/http the client would cost as much as the server it measures.
+type conn struct {
+	host string
+	tcp  net.Conn
+	in   *bufio.Reader
+	out  []byte
+	body []byte
+}
+
+func dial(base string) (*conn, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "http" || u.Host == "" {
+		return nil, fmt.Errorf("cannot drive %q: the address must look like http://host:port", base)
+	}
+	tcp, err := net.DialTimeout("tcp", u.Host, 10*time.Second)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach the store: %w", err)
+	}
+	return &conn{host: u.Host, tcp: tcp, in: bufio.NewReaderSize(tcp, 64<<10)}, nil
+}
+
+func (c *conn) close() { c.tcp.Close() }
+
+// do sends one request and returns the status and the body, which is valid
+// until the next call.
+func (c *conn) do(method, path, contentType string, body []byte) (int, []byte, error) {
+	c.out = append(c.out[:0], method...)
+	c.out = append(c.out, ' ')
+	c.out = append(c.out, path...)
+	c.out = append(c.out, " HTTP/1.1\r\nHost: "...)
+	c.out = append(c.out, c.host...)
+	if method != "GET" {
+		c.out = append(c.out, "\r\nContent-Type: "...)
+		c.out = append(c.out, contentType...)
+		c.out = append(c.out, "\r\nContent-Length: "...)
+		c.out = strconv.AppendInt(c.out, int64(len(body)), 10)
+	}
+	c.out = append(c.out, "\r\n\r\n"...)
+	c.out = append(c.out, body...)
+
+	if err := c.tcp.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
+		return 0, nil, err
+	}
+	if _, err := c.tcp.Write(c.out); err != nil {
+		return 0, nil, fmt.Errorf("cannot send %s %s: %w", method, path, err)
+	}
+	status, err := c.answer()
+	if err != nil {
+		return 0, nil, fmt.Errorf("cannot read the answer to %s %s: %w", method, path, err)
+	}
+	return status, c.body, nil
+}
+
+// answer reads one response into c.body.
+func (c *conn) answer() (status int, err error) {
+	line, err := c.line()
+	if err != nil {
+		return 0, err
+	}
+	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
+		return 0, fmt.Errorf("not an HTTP/1.1 status line: %q", line)
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, err
+	}
+	length, chunked := 0, false
+	for {
+		if line, err = c.line(); err != nil {
+			return 0, err
+		}
+		if len(line) == 0 {
+			break
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		value = bytes.TrimSpace(value)
+		switch {
+		case bytes.EqualFold(name, []byte("content-length")):
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return 0, err
+			}
+		case bytes.EqualFold(name, []byte("transfer-encoding")):
+			chunked = bytes.EqualFold(value, []byte("chunked"))
+		}
+	}
+	c.body = c.body[:0]
+	if !chunked {
+		return status, c.take(length)
+	}
+	for {
+		if line, err = c.line(); err != nil {
+			return 0, err
+		}
+		n, err := strconv.ParseUint(string(line), 16, 31)
+		if err != nil {
+			return 0, err
+		}
+		if err := c.take(int(n)); err != nil {
+			return 0, err
+		}
+		if _, err := c.line(); err != nil { // the line end after the chunk
+			return 0, err
+		}
+		if n == 0 {
+			return status, nil
+		}
+	}
+}
+
+func (c *conn) line() ([]byte, error) {
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(line, "\r\n"), nil
+}
+
+// take appends the next n bytes of the connection to c.body.
+func (c *conn) take(n int) error {
+	at := len(c.body)
+	for cap(c.body) < at+n {
+		c.body = append(c.body[:cap(c.body)], 0)
+	}
+	c.body = c.body[:at+n]
+	_, err := io.ReadFull(c.in, c.body[at:])
+	return err
+}

@@ -1,0 +1,176 @@
+package benchmarks
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Process is a server that the benchmark started.
+type Process struct {
+	URL string
+	PID int
+	cmd *exec.Cmd
+	end chan error
+	log *tail
+}
+
+// StartServer starts command, in which {port} stands for a free port, and waits
+// until GET path on that port answers 200.
+func StartServer(ctx context.Context, command []string, path string) (*Process, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	args := make([]string, len(command))
+	for i, a := range command {
+		args[i] = strings.ReplaceAll(a, "{port}", strconv.Itoa(port))
+	}
+	p := &Process{URL: "http://127.0.0.1:" + strconv.Itoa(port), end: make(chan error, 1), log: &tail{}}
+	p.cmd = exec.Command(args[0], args[1:]...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("cannot start %s: %w", args[0], err)
+	}
+	p.PID = p.cmd.Process.Pid
+	go func() { p.end <- p.cmd.Wait() }()
+
+	deadline := time.Now().Add(60 * time.Second)
+	for {
+		if answers(ctx, p.URL+path) {
+			return p, nil
+		}
+		select {
+		case err := <-p.end:
+			p.end <- err
+			return nil, fmt.Errorf("%s ended before it served: %v: %s", args[0], err, p.log)
+		case <-ctx.Done():
+			p.Stop()
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			p.Stop()
+			return nil, fmt.Errorf("%s did not answer %s within 60 s: %s", args[0], path, p.log)
+		}
+	}
+}
+
+// Stop ends the server, by force if it has not gone after 10 s.
+func (p *Process) Stop() {
+	syscall.Kill(-p.PID, syscall.SIGTERM)
+	select {
+	case err := <-p.end:
+		p.end <- err
+	case <-time.After(10 * time.Second):
+		syscall.Kill(-p.PID, syscall.SIGKILL)
+		p.end <- <-p.end
+	}
+}
+
+func answers(ctx context.Context, url string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("cannot find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// tail keeps the last few kilobytes written to it. Only the goroutine that
+// copies a process's output writes; it is read after the process has ended or
+// failed to start.
+type tail struct{ buf bytes.Buffer }
+
+func (t *tail) Write(p []byte) (int, error) {
+	if t.buf.Len() > 64<<10 {
+		t.buf.Reset()
+	}
+	return t.buf.Write(p)
+}
+
+func (t *tail) String() string {
+	b := t.buf.Bytes()
+	return string(b[max(0, len(b)-2000):])
+}
+
+// usage is what processes have cost so far.
+type usage struct {
+	cpu     time.Duration
+	peakRSS int64 // bytes
+}
+
+// usageOf adds up the cost of the processes from /proc.
+func usageOf(pids []int) (usage, error) {
+	var sum usage
+	for _, pid := range pids {
+		cpu, err := cpuTime(pid)
+		if err != nil {
+			return usage{}, err
+		}
+		rss, err := peakRSS(pid)
+		if err != nil {
+			return usage{}, err
+		}
+		sum.cpu += cpu
+		sum.peakRSS += rss
+	}
+	return sum, nil
+}
+
+// cpuTime is user and system time of a process.
+func cpuTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("cannot measure process %d: %w", pid, err)
+	}
+	// The name, in brackets, may hold spaces; fields 14 and 15 come after it.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("cannot read the times of process %d", pid)
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	// The kernel counts in ticks of 1/100 s on every Linux that Go runs on.
+	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
+}
+
+// peakRSS is the most memory a process has had resident, in bytes.
+func peakRSS(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("cannot measure process %d: %w", pid, err)
+	}
+	_, rest, ok := strings.Cut(string(text), "VmHWM:")
+	if !ok {
+		return 0, fmt.Errorf("process %d has no peak of memory", pid)
+	}
+	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	kib, err := strconv.ParseInt(number, 10, 64)
+	return kib << 10, err
+}
