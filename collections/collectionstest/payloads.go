@@ -1,0 +1,119 @@
+package collectionstest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
+)
+
+// payloads are JSON texts that come back to the byte.
+var payloads = map[string]string{
+	"null":             `null`,
+	"false":            `false`,
+	"empty object":     `{}`,
+	"empty array":      `[]`,
+	"empty string":     `""`,
+	"1 and 1.0":        `{"i":1,"f":1.0,"same":[1,1.0,1.00]}`,
+	"big numbers":      `[12345678901234567890123456789,-9223372036854775809,18446744073709551616,9007199254740993]`,
+	"small floats":     `[0.1,1e-300,-0.0,5e-324,0.30000000000000004]`,
+	"dollar keys":      `{"$set":{"$inc":1},"$where":"x","$":null}`,
+	"dollar values":    `{"a":"$b","c":["$d","$$ROOT"]}`,
+	"dotted keys":      `{"a.b":1,"a":{"b":2},".":3,"a.":4}`,
+	"empty key":        `{"":{"":[{"":1}]}}`,
+	"key order":        `{"z":1,"a":2,"m":3,"B":4,"10":5,"9":6}`,
+	"storage names":    `{"_id":1,"partition_id":2,"__proto__":4}`,
+	"NUL":              `{"a\u0000b":"c\u0000d","\u0000":"\u0000"}`,
+	"escapes":          `"\"\\\b\f\n\r\t\u0001\u001f/"`,
+	"unicode":          `{"é":"ü","e\u0301":"日本語","emoji":"😀👩‍👩‍👧","rtl":"שלום"}`,
+	"line separators":  "\"\u2028\u2029\ufeff\uffff\"",
+	"deep":             strings.Repeat(`{"a":[`, 120) + `1` + strings.Repeat(`]}`, 120),
+	"wide":             `[` + strings.Repeat(`{"k":"v"},`, 5000) + `0]`,
+	"1 MiB of text":    `{"text":"` + strings.Repeat("0123456789abcdef", 1<<16) + `"}`,
+	"looks like BSON":  `{"$oid":"507f1f77bcf86cd799439011","$date":"2020-01-01T00:00:00Z","$numberLong":"1"}`,
+	"booleans and nil": `[true,false,null,[true,[false,[null]]]]`,
+}
+
+func testPayloads(t *testing.T, open OpenFunc) {
+	b := open(t)
+	for name, text := range payloads {
+		t.Run(name, func(t *testing.T) {
+			v, err := rawjson.Parse([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, again, _ := rawjson.Compact(nil, v); again {
+				t.Fatal("the payload is not finite")
+			}
+			payloadReturns(t, b, strings.ReplaceAll(name, " ", "-"), v)
+		})
+	}
+}
+
+// payloadReturns stores v wherever a payload may be and compares what comes
+// back.
+func payloadReturns(t *testing.T, b collections.Backend, id string, v rawjson.Value) {
+	ctx := testContext(t)
+	r := queue.NewRecord("ro-"+id, queue.Request{Input: v}, true, 1)
+	r.Begin("at-1", nil, false, 0, 2)
+	worker := queue.NewWorker("w-" + id)
+	worker.HeartbeatStats = v
+	resources := resourceSet("rs-"+id, 1, 1, 1)
+	resources.Resources = v
+	s := span("ro-"+id, "at-1", "a", 1)
+	s.Attributes = v
+	if v.Kind() == rawjson.KindObject {
+		r.Rollout.Metadata, r.Attempts[0].Metadata, s.Resource, s.Context = v, v, v, v
+		if v.String() != "{}" {
+			s.Extra = v
+		}
+	}
+	if v.Kind() == rawjson.KindArray {
+		s.Events, s.Links = v, v
+	}
+	insert(t, b, r)
+	putWorker(t, b, worker)
+	putResources(t, b, resources)
+	insertSpans(t, b, s)
+
+	sameText(t, "record", text(record(t, b, r.Rollout.RolloutID)), text(r))
+	if w, err := b.Worker(ctx, worker.WorkerID); err != nil {
+		t.Error(err)
+	} else {
+		sameText(t, "worker", workerText(w), workerText(worker))
+	}
+	if u, err := b.Resources(ctx, resources.ResourcesID); err != nil {
+		t.Error(err)
+	} else {
+		sameText(t, "resources", resourcesText(u), resourcesText(resources))
+	}
+	page := querySpans(t, b, queue.SpanQuery{RolloutID: s.RolloutID, Paging: queue.All})
+	if len(page.Items) != 1 {
+		t.Fatalf("%d spans came back", len(page.Items))
+	}
+	sameText(t, "span", string(page.Items[0].AppendJSON(nil)), string(s.AppendJSON(nil)))
+	atomic(t, b, func(tx collections.Tx) error {
+		got, err := tx.Rollout(r.Rollout.RolloutID)
+		if err == nil {
+			sameText(t, "record within a section", text(got), text(r))
+		}
+		return err
+	})
+}
+
+// sameText names the first difference of two long texts.
+func sameText(t *testing.T, what, got, want string) {
+	t.Helper()
+	if got == want {
+		return
+	}
+	at := 0
+	for at < len(got) && at < len(want) && got[at] == want[at] {
+		at++
+	}
+	from := max(at-40, 0)
+	t.Errorf("%s of %d bytes came back as %d bytes; at byte %d\n got …%.120q\nwant …%.120q",
+		what, len(want), len(got), at, got[from:], want[from:])
+}
