@@ -1,0 +1,145 @@
+package metrics
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The console's view: rates and quantiles of the last minute, one line at most
+// every ten seconds, written by the event that comes after.
+const (
+	consoleSlots    = 60 // of a second each
+	consoleInterval = 10 * time.Second
+	// slotSamples bounds the memory of a slot; quantiles of a busier second come
+	// from a random sample.
+	slotSamples = 256
+)
+
+type console struct {
+	out io.Writer
+	now func() time.Time
+
+	mu     sync.Mutex
+	logged time.Time // of the last line
+	groups map[string]*consoleGroup
+}
+
+// consoleGroup holds the events of one family whose leading labels agree.
+type consoleGroup struct {
+	family *family
+	suffix string // the labels in braces
+	slots  [consoleSlots]consoleSlot
+}
+
+type consoleSlot struct {
+	second  int64 // Unix time; a slot of another minute is stale
+	count   int
+	samples []float64
+}
+
+func newConsole(out io.Writer, now func() time.Time) *console {
+	return &console{out: out, now: now, groups: map[string]*consoleGroup{}}
+}
+
+func (c *console) record(f *family, seconds float64, labels []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	key := f.counter + "\x00" + strings.Join(labels[:f.group], "\x00")
+	g := c.groups[key]
+	if g == nil {
+		g = &consoleGroup{family: f, suffix: labelSuffix(f, labels)}
+		c.groups[key] = g
+	}
+	g.slot(now.Unix()).add(seconds)
+	if c.logged.IsZero() || now.Sub(c.logged) >= consoleInterval {
+		c.logged = now
+		fmt.Fprintln(c.out, c.line(now.Unix()))
+	}
+}
+
+func labelSuffix(f *family, labels []string) string {
+	pairs := make([]string, f.group)
+	for i := range pairs {
+		pairs[i] = f.labels[i] + "=" + labels[i]
+	}
+	return "{" + strings.Join(pairs, ",") + "}"
+}
+
+func (g *consoleGroup) slot(second int64) *consoleSlot {
+	s := &g.slots[second%consoleSlots]
+	if s.second != second {
+		*s = consoleSlot{second: second, samples: s.samples[:0]}
+	}
+	return s
+}
+
+func (s *consoleSlot) add(v float64) {
+	s.count++
+	if len(s.samples) < slotSamples {
+		s.samples = append(s.samples, v)
+	} else if i := rand.IntN(s.count); i < slotSamples {
+		s.samples[i] = v
+	}
+}
+
+// line is the snapshot of everything that happened within the window. Groups
+// without an event in it are forgotten.
+func (c *console) line(now int64) string {
+	var entries []string
+	for key, g := range c.groups {
+		count, first, samples := g.window(now)
+		if count == 0 {
+			delete(c.groups, key)
+			continue
+		}
+		elapsed := max(float64(now-first), consoleInterval.Seconds())
+		slices.Sort(samples)
+		entries = append(entries,
+			fmt.Sprintf("%s%s=%.2f/s", g.family.counter, g.suffix, float64(count)/elapsed),
+			fmt.Sprintf("%s%s=%s,%s,%s", g.family.histogram, g.suffix,
+				shortSeconds(quantile(samples, .50)), shortSeconds(quantile(samples, .95)), shortSeconds(quantile(samples, .99))))
+	}
+	slices.Sort(entries)
+	return strings.Join(entries, "  ")
+}
+
+func (g *consoleGroup) window(now int64) (count int, first int64, samples []float64) {
+	first = now
+	for i := range g.slots {
+		s := &g.slots[i]
+		if s.count == 0 || s.second <= now-consoleSlots {
+			continue
+		}
+		count += s.count
+		first = min(first, s.second)
+		samples = append(samples, s.samples...)
+	}
+	return count, first, samples
+}
+
+// quantile interpolates linearly; sorted must not be empty.
+func quantile(sorted []float64, q float64) float64 {
+	at := q * float64(len(sorted)-1)
+	lo := int(at)
+	hi := min(lo+1, len(sorted)-1)
+	w := at - float64(lo)
+	return sorted[lo]*(1-w) + sorted[hi]*w
+}
+
+func shortSeconds(s float64) string {
+	switch {
+	case s >= 1:
+		return fmt.Sprintf("%.2fs", s)
+	case s >= 1e-3:
+		return fmt.Sprintf("%.2fms", s*1e3)
+	case s >= 1e-6:
+		return fmt.Sprintf("%.2fµs", s*1e6)
+	}
+	return fmt.Sprintf("%.2fns", s*1e9)
+}
