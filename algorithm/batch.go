@@ -1,0 +1,342 @@
+package algorithm
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
+)
+
+// Batch is a list of rollouts that were enqueued together. It is used by one
+// goroutine at a time.
+type Batch struct {
+	client *Client
+	opts   BatchOptions
+	ids    []string // by place in the batch
+	open   []string // undelivered ones, and some that were delivered since the last look
+	// waiting has the undelivered rollouts and their places.
+	waiting map[string]int
+	// cost is what the last question about all of them took beyond the wait.
+	cost time.Duration
+}
+
+// ID names the batch; it is in the metadata of its rollouts.
+func (b *Batch) ID() string { return b.opts.ID }
+
+// RolloutIDs lists the rollouts in the order they were enqueued.
+func (b *Batch) RolloutIDs() []string { return slices.Clone(b.ids) }
+
+// Len counts the rollouts.
+func (b *Batch) Len() int { return len(b.ids) }
+
+// Undelivered counts the rollouts whose results have not been handed out.
+func (b *Batch) Undelivered() int { return len(b.waiting) }
+
+// Bounds of one enqueue call, far below what a server takes.
+const (
+	enqueueMost  = 1000
+	enqueueBytes = 4 << 20
+)
+
+// Add enqueues more tasks. On an error, those of them that were stored belong
+// to the batch.
+func (b *Batch) Add(ctx context.Context, tasks []Task) error {
+	reqs, err := b.requests(tasks)
+	if err != nil {
+		return err
+	}
+	for len(reqs) > 0 {
+		n, size := 0, 0
+		for n < len(reqs) && n < enqueueMost && (n == 0 || size < enqueueBytes) {
+			size += len(reqs[n].Input) + len(reqs[n].Metadata)
+			n++
+		}
+		// The key makes a repeated call, even by a later process, find the
+		// rollouts of the first one.
+		key := b.opts.ID + "/" + strconv.Itoa(len(b.ids))
+		rollouts, err := b.client.Store.Enqueue(queue.WithIdempotencyKey(ctx, key), reqs[:n])
+		if err != nil {
+			return fmt.Errorf("enqueueing rollouts %d to %d of batch %s: %w", len(b.ids), len(b.ids)+n-1, b.opts.ID, err)
+		}
+		for i := range rollouts {
+			b.expect(rollouts[i].RolloutID, len(b.ids))
+		}
+		reqs = reqs[n:]
+	}
+	return nil
+}
+
+// expect counts a rollout as undelivered.
+func (b *Batch) expect(id string, place int) {
+	b.ids = append(b.ids, id)
+	b.open = append(b.open, id)
+	b.waiting[id] = place
+}
+
+// adopt takes a rollout of the batch that another process stored.
+func (b *Batch) adopt(r *queue.Rollout) {
+	if len(b.ids) == 0 {
+		b.opts.Mode, b.opts.ResourcesID, b.opts.Config = r.Mode, r.ResourcesID, &r.Config
+	}
+	place, ok := r.Metadata.Get(BatchIndexKey).Int()
+	if !ok {
+		place = int64(len(b.ids))
+	}
+	b.expect(r.RolloutID, int(place))
+}
+
+func (b *Batch) requests(tasks []Task) ([]queue.Request, error) {
+	reqs := make([]queue.Request, 0, len(tasks)*b.opts.Repeat)
+	for i, t := range tasks {
+		if !t.Metadata.IsNull() && t.Metadata.Kind() != rawjson.KindObject {
+			return nil, queue.Errorf(queue.Invalid, "the metadata of task %d is no JSON object: %.80s", i, t.Metadata)
+		}
+		if t.Input == nil {
+			t.Input = rawjson.Null
+		}
+		if t.DataID == "" {
+			t.DataID = b.opts.ID + "-" + strconv.Itoa(len(b.ids)+i*b.opts.Repeat)
+		}
+		for range b.opts.Repeat {
+			metadata, err := b.metadata(t, len(b.ids)+len(reqs))
+			if err != nil {
+				return nil, err
+			}
+			reqs = append(reqs, queue.Request{
+				Input: t.Input, Mode: b.opts.Mode, ResourcesID: b.opts.ResourcesID,
+				Config: b.opts.Config, Metadata: metadata,
+			})
+		}
+	}
+	return reqs, nil
+}
+
+// metadata joins the batch's, the task's and the batch's marks; of two members
+// with one name the later one stays.
+func (b *Batch) metadata(t Task, place int) (rawjson.Value, error) {
+	text := []byte{'{'}
+	for _, object := range []rawjson.Value{b.opts.Metadata, t.Metadata} {
+		for key, val := range object.Members() {
+			text = append(text, '"')
+			text = append(text, key...)
+			text = append(text, '"', ':')
+			text = append(text, val...)
+			text = append(text, ',')
+		}
+	}
+	text = append(text, `"`+BatchIDKey+`":`...)
+	text = rawjson.AppendString(text, b.opts.ID)
+	text = append(text, `,"`+BatchIndexKey+`":`...)
+	text = rawjson.AppendInt(text, int64(place))
+	text = append(text, `,"`+DataIDKey+`":`...)
+	text = rawjson.AppendString(text, t.DataID)
+	metadata, err := rawjson.Parse(append(text, '}'))
+	if err != nil {
+		return nil, queue.Wrap(queue.Invalid, err, "joining the metadata of a task")
+	}
+	return metadata, nil
+}
+
+// Results hands out the results of the batch as its rollouts finish, and ends
+// when all have been handed out. It may be left and taken up again later: what
+// was not handed out comes then. It asks for nothing while the loop's body runs.
+//
+// An error of the store ends it, as the last pair. The rollouts stay in the batch,
+// so a new call goes on. Rollouts that are gone from the store are a NotFound
+// error after all others were handed out.
+func (b *Batch) Results(ctx context.Context) iter.Seq2[Result, error] {
+	return b.results(ctx, nil)
+}
+
+// results calls refill with the number of unfinished rollouts each time some
+// have finished, before their results are fetched.
+func (b *Batch) results(ctx context.Context, refill func(unfinished int) error) iter.Seq2[Result, error] {
+	return func(yield func(Result, error) bool) {
+		for {
+			done, err := b.finished(ctx)
+			if err == nil && refill != nil {
+				err = refill(len(b.waiting) - len(done))
+			}
+			if err != nil {
+				yield(Result{}, err)
+				return
+			}
+			if len(done) == 0 && len(b.waiting) == 0 {
+				return
+			}
+			for some := range slices.Chunk(done, harvestMost) {
+				if !b.deliver(ctx, some, yield) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// deliver fetches and hands out the results of a few finished rollouts.
+func (b *Batch) deliver(ctx context.Context, done []queue.Rollout, yield func(Result, error) bool) bool {
+	results, err := b.harvest(ctx, done)
+	if err != nil {
+		yield(Result{}, fmt.Errorf("fetching results of batch %s: %w", b.opts.ID, err))
+		return false
+	}
+	for _, r := range results {
+		delete(b.waiting, r.Rollout.RolloutID)
+		if !yield(r, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// All waits for the whole batch and returns what has not been handed out, in
+// the order of the batch. With an error come the results until then.
+func (b *Batch) All(ctx context.Context) ([]Result, error) {
+	results := make([]Result, 0, len(b.waiting))
+	var failed error
+	for r, err := range b.Results(ctx) {
+		if err != nil {
+			failed = err
+			break
+		}
+		results = append(results, r)
+	}
+	slices.SortFunc(results, func(x, y Result) int { return x.Index - y.Index })
+	return results, failed
+}
+
+// finished waits until some undelivered rollouts have finished. It returns none
+// when none is left.
+func (b *Batch) finished(ctx context.Context) ([]queue.Rollout, error) {
+	b.open = slices.DeleteFunc(b.open, func(id string) bool { _, ok := b.waiting[id]; return !ok })
+	for quiet := 0; len(b.open) > 0; quiet++ {
+		done, unknown, err := b.ask(ctx, len(b.open) > askMost && quiet%quietMost < quietMost-1)
+		if err == nil && len(done) == 0 {
+			err = context.Cause(ctx)
+		}
+		if err == nil && unknown {
+			err = b.checkLost(ctx)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("waiting for batch %s: %w", b.opts.ID, err)
+		}
+		if len(done) > 0 {
+			return done, nil
+		}
+	}
+	return nil, nil
+}
+
+const (
+	// askMost is the number of rollouts up to which the store does the waiting,
+	// so that the last ones of a batch are noticed at once. To watch thousands
+	// costs the store more than to look them up now and then.
+	askMost = 64
+	// quietMost is after how many questions without a finished rollout the store
+	// is made to wait all the same: only that shows that it knows none of them.
+	quietMost = 20
+)
+
+// ask asks once which rollouts have finished: by a look after a pause, or by a
+// wait. Unknown tells that the wait ended before its time without any, which
+// happens when the store knows none of them.
+func (b *Batch) ask(ctx context.Context, look bool) (done []queue.Rollout, unknown bool, err error) {
+	pause := b.pause()
+	wait := pause
+	if look {
+		wait = 0
+		sleep(ctx, pause)
+	}
+	asked := time.Now()
+	done, err = b.client.Store.Wait(ctx, b.open, wait)
+	took := time.Since(asked)
+	b.cost = max(took-wait, 0)
+	return done, took < wait && len(done) == 0, err
+}
+
+// pause is how long finished rollouts may gather before they are asked for: so
+// long that asking takes a fifth of the time at most. A wait ends early only
+// when nothing is left unfinished, so that the last rollout can have a long one.
+func (b *Batch) pause() time.Duration {
+	if len(b.open) == 1 {
+		return b.client.opts.LongWait
+	}
+	return max(b.client.opts.Poll, min(4*b.cost, time.Second))
+}
+
+// sleep returns early when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// checkLost is called when a wait ended early without a finished rollout. It
+// returns nil, after a pause, when the store does know of some: it is shutting
+// down.
+func (b *Batch) checkLost(ctx context.Context) error {
+	for some := range slices.Chunk(b.open, resumePage) {
+		page, err := b.client.Store.Rollouts(ctx, queue.RolloutQuery{IDs: some, Paging: queue.Paging{Limit: 1}})
+		if err != nil {
+			return err
+		}
+		if page.Total > 0 {
+			sleep(ctx, b.client.opts.Poll)
+			return nil
+		}
+	}
+	return queue.Errorf(queue.NotFound,
+		"%d rollouts are gone from the store, %s the first; enqueue their tasks again", len(b.open), b.open[0])
+}
+
+// Cancel cancels the rollouts of the batch that have not finished and returns
+// how many. Their workers are told with their next heartbeat. Results then hands
+// them out as cancelled. A rollout that finishes at the same moment may be counted
+// and end as cancelled.
+func (b *Batch) Cancel(ctx context.Context) (int, error) {
+	ids := make([]string, 0, len(b.waiting))
+	for _, id := range b.open {
+		if _, ok := b.waiting[id]; ok {
+			ids = append(ids, id)
+		}
+	}
+	done, err := b.client.Store.Wait(ctx, ids, 0)
+	if err != nil {
+		return 0, fmt.Errorf("cancelling batch %s: %w", b.opts.ID, err)
+	}
+	over := make(map[string]bool, len(done))
+	for i := range done {
+		over[done[i].RolloutID] = true
+	}
+	var cancelled atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(b.client.opts.Concurrency)
+	for _, id := range ids {
+		if over[id] {
+			continue
+		}
+		group.Go(func() error {
+			_, err := b.client.Store.UpdateRollout(ctx, id, queue.RolloutUpdate{Status: queue.Set(queue.RolloutCancelled)})
+			switch {
+			case err == nil:
+				cancelled.Add(1)
+			case queue.KindOf(err) != queue.NotFound:
+				return fmt.Errorf("cancelling rollout %s: %w", id, err)
+			}
+			return nil
+		})
+	}
+	err = group.Wait()
+	return int(cancelled.Load()), err
+}
