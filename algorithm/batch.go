@@ -103,6 +103,9 @@ func (b *Batch) requests(tasks []Task) ([]queue.Request, error) {
 			t.Input = rawjson.Null
 		}
 		if t.DataID == "" {
+			t.DataID = t.Metadata.Get(DataIDKey).Text()
+		}
+		if t.DataID == "" {
 			t.DataID = b.opts.ID + "-" + strconv.Itoa(len(b.ids)+i*b.opts.Repeat)
 		}
 		for range b.opts.Repeat {

@@ -60,8 +60,8 @@ type Task struct {
 	// Metadata is an object that goes into the rollout's metadata, over the
 	// batch's; nil adds nothing.
 	Metadata rawjson.Value
-	// DataID names the task among the repeats of others; "" takes a name made
-	// of the batch's id and the task's place in it.
+	// DataID names the task among the repeats of others; "" takes the data_id
+	// in Metadata, else a name made of the batch's id and the task's place in it.
 	DataID string
 }
 
