@@ -209,6 +209,9 @@ type TextMatch struct {
 	Contains *string
 }
 
+// None reports whether m has no condition.
+func (m TextMatch) None() bool { return m.Equals == nil && m.Contains == nil }
+
 // SpanSorts are the fields that spans sort by.
 var SpanSorts = []string{
 	"rollout_id", "attempt_id", "sequence_id", "trace_id", "span_id", "parent_id", "name",

@@ -41,7 +41,7 @@ func counterNumbers(t *testing.T, b collections.Backend) {
 	same(t, "after raising", next(c("ro-1", 1), c("ro-3", 1), c("ro-4", 1), c("ro-5", 1)), []int64{7, 11, 1, 1})
 	raise(c("ro-1", 7))
 	same(t, "after raising to what it is", next(c("ro-1", 1)), []int64{8})
-	raise(c("ro-1", 1 << 40))
+	raise(c("ro-1", 1<<40))
 	same(t, "after raising far", next(c("ro-1", 1)), []int64{1<<40 + 1})
 }
 
