@@ -61,8 +61,9 @@ func (m *Marginal) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// widest is the std of a search that has just begun: nearly uniform.
-const widest = 1
+// widest is the std of a search that has just begun: the bounds are hardly less
+// likely than the middle.
+const widest = 0.5
 
 // wide is the distribution a search begins with.
 func wide(space Space) []Marginal {
