@@ -66,19 +66,19 @@ func BenchmarkClaimAndRequeue(b *testing.B) {
 	eachSize(b, func(b *testing.B, e *memory.Backend, _ int) {
 		ctx := context.Background()
 		for b.Loop() {
+			var id string
 			must(b, e.Atomic(ctx, func(tx collections.Tx) error {
 				rs, err := tx.Head(1)
 				if err != nil {
 					return err
 				}
 				r := rs[0].Clone()
+				id = r.Rollout.RolloutID
 				r.Attempts = nil
 				r.Begin("at-1", nil, true, 0, 1)
 				return tx.PutRollout(r)
 			}))
-			st, err := e.QueryRollouts(ctx, queue.RolloutQuery{Statuses: []queue.RolloutStatus{queue.RolloutPreparing}, Paging: queue.Paging{Limit: 1, SortBy: "start_time", Descending: true}})
-			must(b, err)
-			must(b, requeue(ctx, e, st.Items[0].Rollout.RolloutID))
+			must(b, requeue(ctx, e, id))
 		}
 	})
 }
