@@ -1,8 +1,11 @@
 package benchmarks
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 )
@@ -20,6 +23,19 @@ type Answer struct {
 	Body   []byte `json:"body"`
 }
 
+// ReadRecord reads a record from a file of JSON.
+func ReadRecord(path string) (*Record, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the record: %w", err)
+	}
+	r := &Record{}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("cannot read the record in %s: %w", path, err)
+	}
+	return r, nil
+}
+
 // keep remembers the longest answer of a kind: an empty claim says little.
 func (r *Record) keep(kind callKind, status int, body []byte) {
 	r.mu.Lock()
@@ -34,9 +50,13 @@ func (r *Record) keep(kind callKind, status int, body []byte) {
 }
 
 // Ceiling answers the requests of [Lifecycle] with the recorded bodies, after
-// reading the whole request, and does nothing else.
+// reading the whole request, and does nothing else. GET answers 200, so that a
+// starter sees that it is there.
 func Ceiling(r *Record) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodGet {
+			return
+		}
 		io.Copy(io.Discard, req.Body)
 		answer, contentType := r.Answers[callNames[kindOf(req.URL.Path)]], "application/json"
 		if answer.Status == 0 {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,10 +32,7 @@ func StartServer(ctx context.Context, command []string, path string) (*Process, 
 	if err != nil {
 		return nil, err
 	}
-	args := make([]string, len(command))
-	for i, a := range command {
-		args[i] = strings.ReplaceAll(a, "{port}", strconv.Itoa(port))
-	}
+	args := replaceAll(command, map[string]string{"{port}": strconv.Itoa(port)})
 	p := &Process{URL: "http://127.0.0.1:" + strconv.Itoa(port), end: make(chan error, 1), log: &tail{}}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -76,6 +74,17 @@ func (p *Process) Stop() {
 		syscall.Kill(-p.PID, syscall.SIGKILL)
 		p.end <- <-p.end
 	}
+}
+
+// replaceAll puts values in the place of names in every word.
+func replaceAll(words []string, values map[string]string) []string {
+	out := slices.Clone(words)
+	for i := range out {
+		for name, value := range values {
+			out[i] = strings.ReplaceAll(out[i], name, value)
+		}
+	}
+	return out
 }
 
 func answers(ctx context.Context, url string) bool {

@@ -20,7 +20,7 @@ func main() {
 	root := &cli.Command{
 		Name:     "lifecycle",
 		Usage:    "measure a rollout store over HTTP",
-		Commands: []*cli.Command{runCommand()},
+		Commands: []*cli.Command{runCommand(), compareCommand(), growthCommand(), ceilingCommand()},
 	}
 	if err := root.Run(ctx, os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "lifecycle:", err)
