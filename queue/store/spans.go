@@ -11,6 +11,10 @@ import (
 
 // AddSpan implements queue.Store.
 func (s *Store) AddSpan(ctx context.Context, span queue.Span) (*queue.Span, error) {
+	// Even a span that is refused raises the counter, as in the reference.
+	if err := s.raise(ctx, []queue.Span{span}); err != nil {
+		return nil, err
+	}
 	added, err := s.addSpans(ctx, []queue.Span{span})
 	if err != nil {
 		return nil, err
@@ -45,14 +49,16 @@ type attemptSpans struct {
 
 func (s *Store) addSpans(ctx context.Context, spans []queue.Span) (addedSpans, error) {
 	var out addedSpans
-	if err := s.raise(ctx, spans); err != nil {
-		return out, err
-	}
 	accepted, attempts, err := s.admit(ctx, spans, &out)
 	if err != nil || len(accepted) == 0 {
 		return out, err
 	}
+	// Numbers are issued first, as in the reference: a batch that also brings
+	// numbers of its own does not push the issued ones up.
 	if err := s.number(ctx, accepted); err != nil {
+		return out, err
+	}
+	if err := s.raise(ctx, accepted); err != nil {
 		return out, err
 	}
 	stored, err := s.store(ctx, accepted, attempts)
