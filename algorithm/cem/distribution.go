@@ -19,13 +19,6 @@ type Marginal struct {
 	Probabilities []float64
 }
 
-// marginalJSON has the members beyond those of the parameter.
-type marginalJSON struct {
-	Mean          *float64  `json:"mean,omitempty"`
-	Std           *float64  `json:"std,omitempty"`
-	Probabilities []float64 `json:"probabilities,omitempty"`
-}
-
 // MarshalJSON writes the parameter's members and, after them, mean and std or
 // probabilities.
 func (m Marginal) MarshalJSON() ([]byte, error) {
@@ -33,11 +26,17 @@ func (m Marginal) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	extra := marginalJSON{Mean: &m.Mean, Std: &m.Std}
+	var more []byte
 	if m.Type == Categorical {
-		extra = marginalJSON{Probabilities: m.Probabilities}
+		more, err = json.Marshal(struct {
+			Probabilities []float64 `json:"probabilities"`
+		}{m.Probabilities})
+	} else {
+		more, err = json.Marshal(struct {
+			Mean float64 `json:"mean"`
+			Std  float64 `json:"std"`
+		}{m.Mean, m.Std})
 	}
-	more, err := json.Marshal(extra)
 	if err != nil {
 		return nil, err
 	}
@@ -47,17 +46,18 @@ func (m Marginal) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads what MarshalJSON writes.
 func (m *Marginal) UnmarshalJSON(text []byte) error {
-	var extra marginalJSON
+	var read struct {
+		Mean          float64   `json:"mean"`
+		Std           float64   `json:"std"`
+		Probabilities []float64 `json:"probabilities"`
+	}
 	if err := json.Unmarshal(text, &m.Parameter); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(text, &extra); err != nil {
+	if err := json.Unmarshal(text, &read); err != nil {
 		return err
 	}
-	if extra.Mean != nil && extra.Std != nil {
-		m.Mean, m.Std = *extra.Mean, *extra.Std
-	}
-	m.Probabilities = extra.Probabilities
+	m.Mean, m.Std, m.Probabilities = read.Mean, read.Std, read.Probabilities
 	return nil
 }
 
