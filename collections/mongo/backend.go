@@ -1,0 +1,206 @@
+// Package mongo keeps the data of package collections in MongoDB 5.0 or newer,
+// a replica set or a sharded cluster. Every key begins with the partition, so
+// that trainers share a database.
+//
+// A rollout is one document with its attempts and its place in the queue, so it
+// is never half changed. A section ([Backend.Atomic]) reads outside any
+// transaction and remembers the revisions of what it read. Its writes go out
+// together at the end, each under the condition that the revision is still the
+// one read: a single document as one conditional write, several in one
+// transaction, in which a document that was only read is written to as well
+// (its field l), so that sections stay serialisable. A section that finds
+// something changed runs again.
+//
+// Counts of rollouts by status are kept beside the data, changed in the same
+// transaction as what they count, so that no page has to be counted.
+package mongo
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/queue"
+)
+
+// Defaults of Options.
+const (
+	DefaultDatabase  = "aglq"
+	DefaultPartition = "default"
+)
+
+const (
+	// selectTimeout is how long a call looks for a primary.
+	selectTimeout = 5 * time.Second
+	// callTimeout bounds a call whose context has no deadline.
+	callTimeout = 10 * time.Second
+)
+
+// Options says where the data is.
+type Options struct {
+	// URI is the connection string of a replica set or sharded cluster.
+	URI string
+	// Database is its name; "" is the one in URI, and DefaultDatabase without.
+	Database string
+	// Partition keeps the data apart from that of others in the database; "" is
+	// DefaultPartition.
+	Partition string
+	// Logger is where retries are reported; nil is slog.Default().
+	Logger *slog.Logger
+}
+
+// Backend implements collections.Backend. Use Open. It holds no state that
+// matters: any number of processes may serve one partition.
+type Backend struct {
+	client    *driver.Client
+	database  *driver.Database
+	partition string
+	log       *slog.Logger
+
+	rollouts, workers, resources, receipts, counts, spans, counters, meta handles
+
+	lanes    lanes
+	spanned  spanCount
+	retrying chan struct{} // held by a section that runs again
+}
+
+var _ collections.Backend = (*Backend)(nil)
+
+// handles are one collection under the concerns that calls need.
+type handles struct {
+	// main reads what a majority has and writes to a majority's journals.
+	main *driver.Collection
+	// local reads the latest, which a failover may still undo: for sections,
+	// whose writes fail if it was undone.
+	local *driver.Collection
+	// snapshot reads one point in time, over any number of documents.
+	snapshot *driver.Collection
+	// fast writes to the primary's memory only.
+	fast *driver.Collection
+}
+
+// Open connects and makes sure that the server can be used, that collections
+// and indexes exist and that the schema is one this version knows. Several
+// processes may do so at once.
+func Open(ctx context.Context, o Options) (*Backend, error) {
+	return open(ctx, o, options.Client())
+}
+
+// open takes driver options besides, which tests set.
+func open(ctx context.Context, o Options, clientOptions *options.ClientOptions) (*Backend, error) {
+	parsed, err := connstring.Parse(o.URI)
+	if err != nil {
+		return nil, queue.Wrap(queue.Invalid, err, "reading the MongoDB URI")
+	}
+	clientOptions.ApplyURI(o.URI).SetAppName("aglq").
+		SetReadPreference(readpref.Primary()).
+		SetReadConcern(readconcern.Majority()).
+		SetWriteConcern(journaled()).
+		SetRetryReads(true).SetRetryWrites(true)
+	if parsed.ServerSelectionTimeout == 0 {
+		clientOptions.SetServerSelectionTimeout(selectTimeout)
+	}
+	client, err := driver.Connect(clientOptions)
+	if err != nil {
+		return nil, queue.Wrap(queue.Invalid, err, "reading the MongoDB URI")
+	}
+	b := &Backend{
+		client:    client,
+		database:  client.Database(cmp.Or(o.Database, parsed.Database, DefaultDatabase)),
+		partition: cmp.Or(o.Partition, DefaultPartition),
+		log:       cmp.Or(o.Logger, slog.Default()),
+		retrying:  make(chan struct{}, 1),
+	}
+	b.lanes.shuffle()
+	for name, h := range b.collections() {
+		*h = handles{
+			main:     b.database.Collection(name),
+			local:    b.database.Collection(name, options.Collection().SetReadConcern(readconcern.Local())),
+			snapshot: b.database.Collection(name, options.Collection().SetReadConcern(readconcern.Snapshot())),
+			fast:     b.database.Collection(name, options.Collection().SetWriteConcern(&writeconcern.WriteConcern{W: 1})),
+		}
+	}
+	if err := b.prepare(ctx); err != nil {
+		_ = client.Disconnect(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return b, nil
+}
+
+func journaled() *writeconcern.WriteConcern {
+	journal := true
+	return &writeconcern.WriteConcern{W: "majority", Journal: &journal}
+}
+
+func (b *Backend) collections() map[string]*handles {
+	return map[string]*handles{
+		"rollouts": &b.rollouts, "workers": &b.workers, "resources": &b.resources, "receipts": &b.receipts,
+		"rollout_counts": &b.counts, "spans": &b.spans, "span_sequence_ids": &b.counters, "schema": &b.meta,
+	}
+}
+
+// bound gives ctx a deadline if it has none.
+func bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, callTimeout)
+}
+
+// Ping implements collections.Backend: a primary answers.
+func (b *Backend) Ping(ctx context.Context) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	return wrap(b.client.Ping(ctx, readpref.Primary()), "asking MongoDB for a sign of life")
+}
+
+// Shared implements collections.Backend: other processes may write.
+func (b *Backend) Shared() bool { return true }
+
+// Close implements collections.Backend.
+func (b *Backend) Close(ctx context.Context) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	return wrap(b.client.Disconnect(ctx), "disconnecting from MongoDB")
+}
+
+// each runs a query and hands on each document, which is valid only during the
+// call.
+func each(ctx context.Context, c *driver.Collection, filter any, o *options.FindOptionsBuilder, do func(bson.Raw)) error {
+	cursor, err := c.Find(ctx, filter, o)
+	if err != nil {
+		return err
+	}
+	defer cursor.Close(context.WithoutCancel(ctx))
+	for cursor.Next(ctx) {
+		do(cursor.Current)
+	}
+	return cursor.Err()
+}
+
+// idIn matches documents by the last part of their _id.
+func (b *Backend) idIn(ids []string) bson.Raw {
+	d := newDoc(64 + 48*len(ids))
+	if len(ids) == 1 {
+		d.text("_id", key(b.partition, ids[0]))
+		return d.done()
+	}
+	at := d.open("_id")
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = key(b.partition, id)
+	}
+	d.texts("$in", keys)
+	d.close(at)
+	return d.done()
+}

@@ -1,0 +1,45 @@
+package mongo
+
+import (
+	"context"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// What the tests of the package see of it.
+
+func (b *Backend) Database() *driver.Database { return b.database }
+
+var (
+	Key      = key
+	OpenWith = open
+)
+
+// RoundTrip writes a record's document and reads it again.
+func (b *Backend) RoundTrip(r *queue.Record) *queue.Record {
+	return decodeRecord(b.encodeRecord(r, 1, 2)).Record
+}
+
+// Document is the record's document, and Change the update to another state.
+func (b *Backend) Document(r *queue.Record) bson.Raw { return b.encodeRecord(r, 1, 2) }
+
+func Change(before, after *queue.Record) bson.Raw { return encodeChange(before, after, 3) }
+
+// DecodeRecord reads a record's document.
+func DecodeRecord(raw bson.Raw) *queue.Record { return decodeRecord(raw).Record }
+
+func RecordSize(r *queue.Record) int { return recordSize(r) }
+
+// SumLanes is what the counts beside the data say.
+func (b *Backend) SumLanes(ctx context.Context) (map[queue.RolloutStatus]int64, int64, error) {
+	t, err := b.total(ctx)
+	return t.byStatus, t.attempts, err
+}
+
+func NumberAfter(n int64) int64 {
+	numbers.after(n)
+	return numbers.next()
+}

@@ -1,0 +1,93 @@
+package mongo
+
+import (
+	"context"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/queue"
+)
+
+// Worker implements collections.Workers.
+func (b *Backend) Worker(ctx context.Context, id string) (*queue.Worker, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	var out *queue.Worker
+	err := each(ctx, b.workers.main, b.idIn([]string{id}), options.Find().SetLimit(1), func(raw bson.Raw) {
+		out, _, _ = decodeWorker(raw)
+	})
+	return out, wrap(err, "reading a worker from MongoDB")
+}
+
+// QueryWorkers implements collections.Workers. Workers are few and small, so
+// all are read.
+func (b *Backend) QueryWorkers(ctx context.Context, q queue.WorkerQuery) (queue.Page[*queue.Worker], error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	var found []*queue.Worker
+	err := each(ctx, b.workers.snapshot, b.mine(), inOrder(), func(raw bson.Raw) {
+		if w, _, _ := decodeWorker(raw); collections.MatchWorker(w, &q) {
+			found = append(found, w)
+		}
+	})
+	if err != nil {
+		return queue.Page[*queue.Worker]{}, wrap(err, "listing workers from MongoDB")
+	}
+	return collections.PageWorkers(found, q.Paging), nil
+}
+
+func inOrder() *options.FindOptionsBuilder {
+	return options.Find().SetSort(bson.D{{Key: "p", Value: 1}, {Key: "o", Value: 1}}).SetHint(byOrder)
+}
+
+// Resources implements collections.Resources.
+func (b *Backend) Resources(ctx context.Context, id string) (*queue.ResourcesUpdate, error) {
+	return b.oneResources(ctx, b.idIn([]string{id}), options.Find().SetLimit(1))
+}
+
+// LatestResources implements collections.Resources.
+func (b *Backend) LatestResources(ctx context.Context) (*queue.ResourcesUpdate, error) {
+	sort := bson.D{{Key: "p", Value: 1}, {Key: "ut", Value: -1}, {Key: "w", Value: -1}}
+	return b.oneResources(ctx, b.mine(), options.Find().SetSort(sort).SetLimit(1).SetHint(byUpdate))
+}
+
+func (b *Backend) oneResources(ctx context.Context, filter bson.Raw, o *options.FindOptionsBuilder) (*queue.ResourcesUpdate, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	var out *queue.ResourcesUpdate
+	err := each(ctx, b.resources.main, filter, o, func(raw bson.Raw) { out, _, _ = decodeResources(raw) })
+	return out, wrap(err, "reading resources from MongoDB")
+}
+
+// QueryResources implements collections.Resources. All sets are looked at, but
+// only those of the page are read with their payloads.
+func (b *Backend) QueryResources(ctx context.Context, q queue.ResourcesQuery) (queue.Page[*queue.ResourcesUpdate], error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	var found []*queue.ResourcesUpdate
+	o := inOrder().SetProjection(bson.D{{Key: "rs", Value: 0}})
+	err := each(ctx, b.resources.snapshot, b.mine(), o, func(raw bson.Raw) {
+		if u, _, _ := decodeResources(raw); collections.MatchResources(u, &q) {
+			found = append(found, u)
+		}
+	})
+	if err != nil {
+		return queue.Page[*queue.ResourcesUpdate]{}, wrap(err, "listing resources from MongoDB")
+	}
+	page := collections.PageResources(found, q.Paging)
+	if len(page.Items) == 0 {
+		return page, nil
+	}
+	places := make(map[string]int, len(page.Items))
+	ids := make([]string, len(page.Items))
+	for i, u := range page.Items {
+		ids[i], places[u.ResourcesID] = u.ResourcesID, i
+	}
+	err = each(ctx, b.resources.snapshot, b.idIn(ids), options.Find(), func(raw bson.Raw) {
+		u, _, _ := decodeResources(raw)
+		page.Items[places[u.ResourcesID]] = u
+	})
+	return page, wrap(err, "listing resources from MongoDB")
+}

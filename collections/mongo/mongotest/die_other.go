@@ -1,0 +1,8 @@
+//go:build !linux
+
+package mongotest
+
+import "os/exec"
+
+// Elsewhere a killed test process leaves its mongod behind.
+func dieWithParent(*exec.Cmd) {}

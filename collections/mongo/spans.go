@@ -1,0 +1,208 @@
+package mongo
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/queue"
+)
+
+// InsertSpans implements collections.Spans: one insert, in which a duplicate
+// stops nothing.
+func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, error) {
+	if len(spans) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	docs := make([]bson.Raw, len(spans))
+	for i := range spans {
+		docs[i] = b.encodeSpan(&spans[i])
+		if err := tooLarge("span", spans[i].SpanID, len(docs[i])); err != nil {
+			return nil, err
+		}
+	}
+	stored := slices.Repeat([]bool{true}, len(spans))
+	_, err := b.spans.main.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
+	var failed driver.BulkWriteException
+	if errors.As(err, &failed) && failed.WriteConcernError == nil {
+		err = nil
+		for _, e := range failed.WriteErrors {
+			if !driver.IsDuplicateKeyError(e) {
+				return nil, wrap(failed, "storing spans in MongoDB")
+			}
+			stored[e.Index] = false
+		}
+		b.spanned.stored(-len(failed.WriteErrors))
+	}
+	if err != nil {
+		return nil, wrap(err, "storing spans in MongoDB")
+	}
+	b.spanned.stored(len(spans))
+	return stored, nil
+}
+
+// QuerySpans implements collections.Spans. The lists by number are read from
+// the index, others from all spans of the rollout.
+func (b *Backend) QuerySpans(ctx context.Context, q queue.SpanQuery) (queue.Page[queue.Span], error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	var page queue.Page[queue.Span]
+	var err error
+	if q.SortBy == "sequence_id" && !q.Descending && q.Limit != 0 && !filtered(&q) {
+		page, err = b.spansByNumber(ctx, q)
+	} else {
+		page, err = b.spansBySearch(ctx, q)
+	}
+	return page, wrap(err, "listing spans from MongoDB")
+}
+
+func filtered(q *queue.SpanQuery) bool {
+	none := queue.TextMatch{}
+	return q.TraceID != none || q.SpanID != none || q.ParentID != none || q.Name != none
+}
+
+func (b *Backend) spansByNumber(ctx context.Context, q queue.SpanQuery) (queue.Page[queue.Span], error) {
+	page := queue.Page[queue.Span]{Items: []queue.Span{}, Limit: q.Limit, Offset: q.Offset}
+	filter := b.spansOf(&q)
+	o := options.Find().SetSort(bson.D{{Key: "n", Value: 1}, {Key: "o", Value: 1}}).SetHint(bySequence).
+		SetSkip(int64(q.Offset)).SetLimit(int64(max(q.Limit, 0)))
+	err := each(ctx, b.spans.snapshot, filter, o, func(raw bson.Raw) { page.Items = append(page.Items, *decodeSpan(raw)) })
+	if err != nil {
+		return page, err
+	}
+	page.Total = q.Offset + len(page.Items)
+	if complete(q.Paging, len(page.Items)) {
+		return page, nil
+	}
+	n, err := b.spans.main.CountDocuments(ctx, filter, options.Count().SetHint(bySequence))
+	page.Total = int(n)
+	return page, err
+}
+
+func (b *Backend) spansOf(q *queue.SpanQuery) bson.Raw {
+	d := newDoc(128)
+	d.text("p", b.partition)
+	d.text("r", q.RolloutID)
+	d.optText("a", q.AttemptID)
+	return d.done()
+}
+
+func (b *Backend) spansBySearch(ctx context.Context, q queue.SpanQuery) (queue.Page[queue.Span], error) {
+	filter := newDoc(256)
+	filter.text("p", b.partition)
+	filter.text("r", q.RolloutID)
+	filter.optText("a", q.AttemptID)
+	if q.Logic == queue.And {
+		filter.optText("ti", q.TraceID.Equals)
+		filter.optText("si", q.SpanID.Equals)
+		filter.optText("pi", q.ParentID.Equals)
+		filter.optText("nm", q.Name.Equals)
+	}
+	var found []numbered
+	o := options.Find().SetHint(bySequence)
+	err := each(ctx, b.spans.snapshot, filter.done(), o, func(raw bson.Raw) {
+		if s := decodeSpan(raw); collections.MatchSpan(s, &q) {
+			order, _ := raw.Lookup("o").AsInt64OK()
+			found = append(found, numbered{s, order})
+		}
+	})
+	if err != nil {
+		return queue.Page[queue.Span]{}, err
+	}
+	slices.SortFunc(found, func(a, b numbered) int { return int(min(1, max(-1, a.order-b.order))) })
+	spans := make([]*queue.Span, len(found))
+	for i := range found {
+		spans[i] = found[i].Span
+	}
+	return collections.PageSpans(spans, q.Paging), nil
+}
+
+// numbered is a span with its number of insertion.
+type numbered struct {
+	*queue.Span
+	order int64
+}
+
+// parallelCounters is how many counters a call moves at a time.
+const parallelCounters = 4
+
+// NextSequence implements collections.Spans. A number that is not durable is
+// issued by the primary alone; the durable write that follows, on the same
+// primary, makes it durable too.
+func (b *Backend) NextSequence(ctx context.Context, entries []collections.Counter, durable bool) ([]int64, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	from := b.counters.fast
+	if durable {
+		from = b.counters.main
+	}
+	first := make([]int64, len(entries))
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelCounters)
+	for i, e := range entries {
+		next := func(ctx context.Context) error {
+			last, err := b.increase(ctx, from, e)
+			first[i] = last - e.N + 1
+			return err
+		}
+		if len(entries) == 1 {
+			return first, wrap(next(ctx), "numbering spans in MongoDB")
+		}
+		group.Go(func() error { return next(gctx) })
+	}
+	return first, wrap(group.Wait(), "numbering spans in MongoDB")
+}
+
+// increase adds to a counter and returns its new value.
+func (b *Backend) increase(ctx context.Context, from *driver.Collection, e collections.Counter) (int64, error) {
+	o := options.FindOneAndUpdate().SetUpsert(true).SetReturnDocument(options.After)
+	for {
+		raw, err := from.FindOneAndUpdate(ctx, b.idIn([]string{e.RolloutID}), moveCounter("$inc", e.N), o).Raw()
+		if driver.IsDuplicateKeyError(err) {
+			continue // made by another call at the same time
+		}
+		if err != nil {
+			return 0, err
+		}
+		last, _ := raw.Lookup("n").AsInt64OK()
+		return last, nil
+	}
+}
+
+func moveCounter(operator string, n int64) bson.Raw {
+	d := newDoc(48)
+	at := d.open(operator)
+	d.int("n", n)
+	d.close(at)
+	return d.done()
+}
+
+// RaiseSequence implements collections.Spans.
+func (b *Backend) RaiseSequence(ctx context.Context, entries []collections.Counter) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	models := make([]driver.WriteModel, len(entries))
+	for i, e := range entries {
+		// A counter that does not exist stands at 0.
+		models[i] = driver.NewUpdateOneModel().SetFilter(b.idIn([]string{e.RolloutID})).
+			SetUpdate(moveCounter("$max", max(0, e.N))).SetUpsert(true)
+	}
+	for {
+		_, err := b.counters.main.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		if driver.IsDuplicateKeyError(err) {
+			continue // raising twice does no harm
+		}
+		return wrap(err, "raising span numbers in MongoDB")
+	}
+}
