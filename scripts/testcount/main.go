@@ -34,9 +34,7 @@ type counter struct {
 }
 
 func main() {
-	c := &counter{
-		out: os.Stdout, output: map[string]*strings.Builder{}, parent: map[string]bool{}, failedIn: map[string]bool{},
-	}
+	c := newCounter(os.Stdout)
 	if err := c.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "testcount:", err)
 		os.Exit(1)
@@ -49,6 +47,10 @@ func main() {
 	if c.failed > 0 || c.passed == 0 {
 		os.Exit(1)
 	}
+}
+
+func newCounter(out io.Writer) *counter {
+	return &counter{out: out, output: map[string]*strings.Builder{}, parent: map[string]bool{}, failedIn: map[string]bool{}}
 }
 
 func (c *counter) read(in io.Reader) error {
