@@ -1,0 +1,130 @@
+// Command aglq is a job queue and trace store for agent rollouts: the store, the
+// workers, the algorithms, and the tools to look into them.
+//
+// Exit status: 0 done, 1 failed, 2 wrong usage, 130 and 143 ended by SIGINT and
+// SIGTERM.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v3"
+)
+
+// The exit statuses, besides 128 plus the number of a signal.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(mainCode()) }
+
+// mainCode is main as testscript wants it.
+func mainCode() int {
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	return a.main(os.Args)
+}
+
+// app is one invocation of the command.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	signals *signals
+	agent   []string // the words after "--"
+	// agentGiven tells an empty agent command from none.
+	agentGiven bool
+	started    bool // an action has begun: the command line was right
+}
+
+func (a *app) main(args []string) int {
+	a.signals = watchSignals()
+	defer a.signals.stop()
+	a.stderr = newScreen(a.stderr)
+	args, a.agent, a.agentGiven = splitAgent(args)
+	root := a.root()
+	err := root.Run(a.signals.drain, spreadTrackers(args))
+	return a.exit(root, err)
+}
+
+// exit reports err and gives the status to exit with.
+func (a *app) exit(root *cli.Command, err error) int {
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		usage.write(a.stderr, root)
+		return exitUsage
+	case err != nil && !a.started: // an error of the parser's own
+		(&usageError{msg: err.Error()}).write(a.stderr, root)
+		return exitUsage
+	}
+	if code := a.signals.exitCode(); code != 0 {
+		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errFailed) {
+			fmt.Fprintln(a.stderr, "aglq:", err)
+		}
+		return code
+	}
+	if err == nil {
+		return exitDone
+	}
+	if !errors.Is(err, errFailed) {
+		fmt.Fprintln(a.stderr, "aglq:", err)
+	}
+	return exitFailed
+}
+
+// errFailed is a failure that the command has already reported.
+var errFailed = errors.New("failed")
+
+func (a *app) root() *cli.Command {
+	cli.HelpFlag = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help", HideDefault: true, Local: true}
+	cli.VersionPrinter = func(*cli.Command) { a.printVersion() }
+	root := &cli.Command{
+		Name:            "aglq",
+		Usage:           "job queue and trace store for agent rollouts",
+		Version:         version(),
+		HideHelpCommand: true,
+		Reader:          a.stdin, Writer: a.stdout, ErrWriter: a.stderr,
+		ExitErrHandler: func(context.Context, *cli.Command, error) {},
+		OnUsageError:   onUsageError,
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			if name := cmd.Args().First(); name != "" {
+				return unknownCommand(cmd, name)
+			}
+			return usagef(cmd, "which command? %s", commandNames(cmd))
+		},
+		Commands: []*cli.Command{
+			a.storeCommand(), a.workerCommand(), a.algorithmCommand(), a.runCommand(),
+			a.enqueueCommand(), a.rolloutsCommand(), a.attemptsCommand(), a.spansCommand(),
+			a.workersCommand(), a.resourcesCommand(), a.cancelCommand(), a.requeueCommand(),
+			a.versionCommand(),
+		},
+	}
+	finish(root)
+	return root
+}
+
+// finish gives every command what all of them have.
+func finish(cmd *cli.Command) {
+	cmd.OnUsageError = onUsageError
+	cmd.HideHelpCommand = true
+	for _, sub := range cmd.Commands {
+		finish(sub)
+	}
+}
+
+// action wraps what a command does. Its ctx ends with the first signal.
+func (a *app) action(do func(ctx context.Context, cmd *cli.Command) error) cli.ActionFunc {
+	return func(ctx context.Context, cmd *cli.Command) error {
+		if a.agentGiven && cmd.Name != "worker" && cmd.Name != "run" {
+			return usagef(cmd, "%s starts no agent: remove what follows --", cmd.Name)
+		}
+		a.started = true
+		return do(ctx, cmd)
+	}
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// screen is standard error with, on a terminal, a live line at its bottom. What
+// is written goes above the line. It is safe for concurrent use.
+type screen struct {
+	out      io.Writer
+	terminal int // file descriptor, -1 for none
+
+	mu   sync.Mutex
+	line string
+}
+
+func newScreen(out io.Writer) *screen {
+	s := &screen{out: out, terminal: -1}
+	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+		s.terminal = int(f.Fd())
+	}
+	return s
+}
+
+const eraseLine = "\r\x1b[K"
+
+// Write implements io.Writer; p should be whole lines.
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.line == "" {
+		return s.out.Write(p)
+	}
+	io.WriteString(s.out, eraseLine)
+	n, err := s.out.Write(p)
+	io.WriteString(s.out, s.line)
+	return n, err
+}
+
+// show puts line in the place of the live line; "" takes it away.
+func (s *screen) show(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.line == "" && line == "" {
+		return
+	}
+	s.line = line
+	io.WriteString(s.out, eraseLine+line)
+}
+
+func (s *screen) width() int {
+	width, _, err := term.GetSize(s.terminal)
+	if err != nil || width < 20 {
+		return 80
+	}
+	return width - 1
+}
+
+// How often a live line is drawn anew, and how often the log tells of progress
+// where there is no terminal.
+const (
+	liveInterval = 200 * time.Millisecond
+	logInterval  = 5 * time.Second
+)
+
+// report shows look's progress until ctx ends: as a live line on a terminal,
+// else in the log. It is for one goroutine.
+func (a *app) report(ctx context.Context, log *slog.Logger, look func() progress) {
+	s := a.stderr.(*screen)
+	interval := logInterval
+	if s.terminal >= 0 {
+		interval = liveInterval
+	}
+	ticks := time.NewTicker(interval)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.show("")
+			return
+		case <-ticks.C:
+		}
+		if s.terminal >= 0 {
+			s.show(look().line(s.width()))
+		} else {
+			log.Info("progress", look().attrs()...)
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/collections/memory"
+	"github.com/aglq/aglq/collections/mongo"
+	"github.com/aglq/aglq/metrics"
+	"github.com/aglq/aglq/queue/client"
+	"github.com/aglq/aglq/queue/store"
+)
+
+func (a *app) storeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "store", Usage: "serve the store over HTTP",
+		Flags: local(
+			[]cli.Flag{
+				&cli.StringFlag{Name: "host", Value: "0.0.0.0", Usage: "`ADDRESS` to listen on", Validator: notEmpty},
+				&cli.IntFlag{
+					Name: "port", Value: defaultPort, Usage: "`PORT` to listen on; 0 takes a free one",
+					Validator: within(0, math.MaxUint16),
+				},
+				&cli.StringSliceFlag{
+					Name: "cors-origin", Usage: "`ORIGIN` of web pages that may use the API, * for all; repeat it for more",
+				},
+				&cli.IntFlag{
+					Name: "n-workers", Value: 1, Sources: cli.EnvVars("AGL_STORE_N_WORKERS"), Validator: within(1, math.MaxInt),
+					Usage: "accepted for the sake of agl store; one process uses all cores",
+				},
+			},
+			backendFlags(), []cli.Flag{workerTTLFlag(0), trackerFlag()}, logFlags()),
+		Action:   a.action(a.store),
+		Commands: []*cli.Command{a.healthcheckCommand()},
+	}
+}
+
+func (a *app) store(ctx context.Context, cmd *cli.Command) error {
+	if err := noArgs(cmd); err != nil {
+		return err
+	}
+	logs := a.logger(cmd)
+	if n := cmd.Int("n-workers"); n > 1 {
+		if cmd.String("backend") == "memory" {
+			return fmt.Errorf("--n-workers %d needs --backend mongo: the memory backend does not support zero-copy "+
+				"between processes, and one process uses all cores anyway", n)
+		}
+		logs.of("store").Info("one process serves all", "n_workers", n)
+	}
+	server, err := a.startServer(cmd, logs, cmd.String("host"), cmd.Int("port"))
+	if err != nil {
+		return err
+	}
+	return server.wait(ctx)
+}
+
+// server is a store behind a listening socket, in this process.
+type server struct {
+	store *store.Store
+	url   string // to reach it at
+	log   *slog.Logger
+	app   *app
+	stop  context.CancelFunc
+	ended chan error // the outcome of serving
+}
+
+// startServer opens the backend that the options ask for, and serves it.
+func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (*server, error) {
+	log := logs.of("store")
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on port %d of %s: %w; give a free port, or stop what has taken it", port, host, err)
+	}
+	recorder := a.recorder(cmd)
+	backend, err := openBackend(a.signals.drain, cmd, log)
+	if err != nil {
+		listener.Close()
+		return nil, err
+	}
+	s := store.New(backend, storeOptions(cmd, log, recorder))
+	ctx, stop := context.WithCancel(a.signals.drain)
+	server := &server{
+		store: s, url: accessURL(host, listener.Addr()), log: log, app: a, stop: stop, ended: make(chan error, 1),
+	}
+	handler := newAPI(cmd, s, recorder, logs.of("http"))
+	go func() { server.ended <- handler.Serve(ctx, listener) }()
+	log.Info("listening", "address", listener.Addr().String(), "url", server.url, "dashboard", server.url+"/",
+		"backend", cmd.String("backend"))
+	go server.probe(ctx)
+	return server, nil
+}
+
+func openBackend(ctx context.Context, cmd *cli.Command, log *slog.Logger) (collections.Backend, error) {
+	if cmd.String("backend") == "memory" {
+		return memory.New(memory.Options{MaxBytes: cmd.Int64("max-memory"), Logger: log}), nil
+	}
+	backend, err := mongo.Open(ctx, mongo.Options{
+		URI: cmd.String("mongo-uri"), Database: cmd.String("mongo-database"), Partition: cmd.String("partition-id"), Logger: log,
+	})
+	if err != nil { // not a nil *mongo.Backend in the interface
+		return nil, err
+	}
+	return backend, nil
+}
+
+func storeOptions(cmd *cli.Command, log *slog.Logger, recorder *metrics.Recorder) store.Options {
+	o := store.Options{
+		WorkerTTL: cmd.Duration("worker-ttl"), ScanDebounce: cmd.Duration("scan-debounce"),
+		ScanInterval: cmd.Duration("scan-interval"), Logger: log,
+	}
+	if recorder != nil {
+		o.Finished = recorder.RolloutFinished
+	}
+	return o
+}
+
+// recorder is nil where no tracker is asked for.
+func (a *app) recorder(cmd *cli.Command) *metrics.Recorder {
+	var o metrics.Options
+	for _, tracker := range cmd.StringSlice("tracker") {
+		switch tracker {
+		case "prometheus":
+			o.Prometheus = true
+		case "console":
+			o.Console = a.stderr
+		}
+	}
+	if !o.Prometheus && o.Console == nil {
+		return nil
+	}
+	return metrics.New(o)
+}
+
+// probe asks the server for its health, as a client would.
+func (s *server) probe(ctx context.Context) {
+	c := client.New(s.url, client.Options{RequestTimeout: 10 * time.Second})
+	defer c.Close()
+	if err := c.Healthy(ctx); ctx.Err() != nil {
+		return
+	} else if err != nil {
+		s.log.Warn("the store does not answer at its own address", "url", s.url, "error", err)
+		return
+	}
+	s.log.Info("healthy", "url", s.url)
+}
+
+// wait serves until ctx ends, then ends in good order, or at once with the
+// second signal.
+func (s *server) wait(ctx context.Context) error {
+	select {
+	case err := <-s.ended:
+		s.ended <- err // ended before it was asked to
+	case <-ctx.Done():
+		s.log.Info("stopping", "cause", "signal")
+	}
+	return s.close()
+}
+
+// close stops serving and closes the store.
+func (s *server) close() error {
+	s.stop()
+	var err error
+	select {
+	case err = <-s.ended:
+	case <-s.app.signals.hard.Done():
+		return nil
+	}
+	if closed := s.store.Close(s.app.signals.hard); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// accessURL is where others reach a server that listens on host.
+func accessURL(host string, addr net.Addr) string {
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = outboundIP()
+	}
+	_, port, _ := net.SplitHostPort(addr.String())
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// outboundIP is this machine's address on the way to the world. Nothing is sent.
+func outboundIP() string {
+	conn, err := net.Dial("udp4", "192.0.2.1:9")
+	if err != nil {
+		return "127.0.0.1"
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).IP.String()
+}

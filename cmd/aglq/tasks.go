@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
+)
+
+// maxTaskBytes bounds a line of a task file; the store's own limit is about as
+// large.
+const maxTaskBytes = 64 << 20
+
+// taskFile is a JSONL file of tasks.
+type taskFile struct {
+	name string
+	open func() (io.ReadCloser, error)
+	// again tells that the file can be read more than once.
+	again bool
+}
+
+// taskFile is the file of that name; "-" is standard input.
+func (a *app) taskFile(name string) taskFile {
+	if name == "-" {
+		return taskFile{"standard input", func() (io.ReadCloser, error) { return io.NopCloser(a.stdin), nil }, false}
+	}
+	info, err := os.Stat(name)
+	again := err == nil && info.Mode().IsRegular()
+	return taskFile{name, func() (io.ReadCloser, error) { return os.Open(name) }, again}
+}
+
+// tasks reads the file line by line. An error, which ends it, names the line.
+func (f taskFile) tasks(base queue.Request) iter.Seq2[queue.Request, error] {
+	return func(yield func(queue.Request, error) bool) {
+		file, err := f.open()
+		if err != nil {
+			yield(queue.Request{}, err)
+			return
+		}
+		defer file.Close()
+		lines := bufio.NewScanner(file)
+		lines.Buffer(make([]byte, 0, 1<<16), maxTaskBytes)
+		for n := 1; lines.Scan(); n++ {
+			line := bytes.TrimSpace(lines.Bytes())
+			if len(line) == 0 {
+				continue
+			}
+			req, err := parseTask(line, base)
+			if err != nil {
+				err = fmt.Errorf("%s:%d: %w", f.name, n, err)
+			}
+			if !yield(req, err) || err != nil {
+				return
+			}
+		}
+		if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+			yield(queue.Request{}, fmt.Errorf("%s: a line is longer than %d MiB; a task is one line", f.name, maxTaskBytes>>20))
+		} else if err != nil {
+			yield(queue.Request{}, fmt.Errorf("reading %s: %w", f.name, err))
+		}
+	}
+}
+
+// check reads the whole file and reports the first thing that is wrong with it.
+func (f taskFile) check(base queue.Request) (count int, err error) {
+	for _, err := range f.tasks(base) {
+		if err != nil {
+			return count, err
+		}
+		count++
+	}
+	return count, nil
+}
+
+// parseTask reads one line: the task's input itself, or an object whose member
+// input is it, beside mode, resources_id, config and metadata.
+func parseTask(line []byte, base queue.Request) (queue.Request, error) {
+	v, err := rawjson.Parse(line)
+	if err != nil {
+		return queue.Request{}, fmt.Errorf("a task must be JSON: %w", err)
+	}
+	if v.Kind() != rawjson.KindObject || v.Get("input") == nil {
+		base.Input = v
+		return base, nil
+	}
+	for key, val := range v.Members() {
+		if err := setTaskMember(&base, rawjson.Unescape(key), val); err != nil {
+			return queue.Request{}, err
+		}
+	}
+	return base, nil
+}
+
+func setTaskMember(req *queue.Request, key string, val rawjson.Value) error {
+	switch {
+	case key == "input":
+		req.Input = val
+	case val.IsNull(): // as if it was not there
+	case key == "mode":
+		req.Mode = queue.Mode(val.Text())
+		if !req.Mode.Valid() {
+			return fmt.Errorf("mode is %s; it must be train, val or test", val)
+		}
+	case key == "resources_id":
+		if val.Kind() != rawjson.KindString {
+			return fmt.Errorf("resources_id is %s; it must be text", val)
+		}
+		id := val.Text()
+		req.ResourcesID = &id
+	case key == "metadata":
+		if val.Kind() != rawjson.KindObject {
+			return fmt.Errorf("metadata is %.80s; it must be an object", val)
+		}
+		req.Metadata = val
+	case key == "config":
+		return setTaskConfig(req, val)
+	default:
+		return fmt.Errorf("a task with an \"input\" has no member %q: put it into the input, or into metadata", key)
+	}
+	return nil
+}
+
+func setTaskConfig(req *queue.Request, val rawjson.Value) error {
+	config := queue.DefaultConfig()
+	if req.Config != nil {
+		config = *req.Config
+	}
+	d := json.NewDecoder(bytes.NewReader(val))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&config); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	if config.RetryCondition == nil {
+		config.RetryCondition = []queue.AttemptStatus{}
+	}
+	if err := config.Validate(); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	req.Config = &config
+	return nil
+}
+
+// One call enqueues so many tasks, or so many bytes of them, at most.
+const (
+	enqueueMost  = 500
+	enqueueBytes = 4 << 20
+)
+
+// enqueuer is the part of the store that takes tasks.
+type enqueuer interface {
+	Enqueue(ctx context.Context, reqs []queue.Request) ([]queue.Rollout, error)
+}
+
+// enqueue streams tasks into the store and tells each rollout's id.
+func enqueue(ctx context.Context, s enqueuer, tasks iter.Seq2[queue.Request, error], told func(id string)) (n int, err error) {
+	var batch []queue.Request
+	size := 0
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		rollouts, err := s.Enqueue(ctx, batch)
+		if err != nil {
+			return err
+		}
+		for i := range rollouts {
+			told(rollouts[i].RolloutID)
+		}
+		n += len(rollouts)
+		batch, size = batch[:0], 0
+		return nil
+	}
+	for req, err := range tasks {
+		if err != nil {
+			return n, errors.Join(flush(), err)
+		}
+		batch = append(batch, req)
+		size += len(req.Input) + len(req.Metadata)
+		if len(batch) == enqueueMost || size >= enqueueBytes {
+			if err := flush(); err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, flush()
+}
+
+// readObject reads a file that holds one JSON object.
+func readObject(path string) (rawjson.Value, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	v, err := rawjson.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if v.Kind() != rawjson.KindObject {
+		return nil, fmt.Errorf("%s: it must hold a JSON object, name by name the resources", path)
+	}
+	return v, nil
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/aglq/aglq/queue/client"
+)
+
+func (a *app) workerCommand() *cli.Command {
+	return &cli.Command{
+		Name: "worker", Usage: "claim rollouts and run an agent for each", ArgsUsage: "-- COMMAND [ARG …]",
+		Description: "The command after -- is started once a rollout: its task is JSON on standard input, its reward the\n" +
+			"last line of standard output. The first signal lets running agents end, the second stops them.",
+		Flags:  flags([]cli.Flag{storeURLFlag()}, workerFlags(), workerExitFlags(), logFlags()),
+		Action: a.action(a.worker),
+	}
+}
+
+func workerExitFlags() []cli.Flag {
+	return []cli.Flag{
+		&secondsFlag{
+			Name: "exit-when-idle", DefaultText: "never",
+			Usage: "`SECONDS` without work after which a worker ends; 0 is never",
+		},
+		&secondsFlag{
+			Name: "exit-when-store-gone", Value: 5 * time.Minute,
+			Usage: "`SECONDS` without an answer of the store after which a worker ends; 0 is never",
+		},
+	}
+}
+
+func (a *app) worker(ctx context.Context, cmd *cli.Command) error {
+	if err := noArgs(cmd); err != nil {
+		return usagef(cmd, "%q is not expected here: the agent's command comes after --", cmd.Args().First())
+	}
+	if err := a.needAgent(cmd); err != nil {
+		return err
+	}
+	url, err := storeURL(cmd)
+	if err != nil {
+		return err
+	}
+	s := client.New(url, client.Options{})
+	defer s.Close()
+	workers := a.startWorkers(cmd, a.logger(cmd), s, url)
+	return workers.wait(ctx)
+}
+
+// needAgent checks that a command to run was given.
+func (a *app) needAgent(cmd *cli.Command) error {
+	if len(a.agent) == 0 || a.agent[0] == "" {
+		return usagef(cmd, "there is no agent to run: give its command after --, as in %s -- python agent.py", cmd.FullName())
+	}
+	return nil
+}
+
+// workerIDs are the ids of n workers; nil leaves the choice to each of them.
+func workerIDs(cmd *cli.Command, n int) []string {
+	base := cmd.String("worker-id")
+	if base == "" || n == 1 {
+		return []string{base}
+	}
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%s-%d", base, i)
+	}
+	return ids
+}
