@@ -142,7 +142,8 @@ func (r *Record) nextSequence() int64 {
 
 // Unclaim takes back a claim whose answer never reached the worker. It does
 // nothing, and reports false, once the attempt has shown any sign of life. The
-// rollout returns to place, its place before the claim.
+// rollout returns to place, its place before the claim; 0, for an attempt that
+// was not claimed from the queue, is its tail.
 func (r *Record) Unclaim(attemptID string, place int64) ([]WorkerEvent, bool) {
 	a := r.Latest()
 	if a == nil || a.AttemptID != attemptID || a.Status != AttemptPreparing ||
@@ -159,6 +160,9 @@ func (r *Record) Unclaim(attemptID string, place int64) ([]WorkerEvent, bool) {
 		r.Rollout.Status = RolloutRequeuing
 	}
 	r.Place = place
+	if place == 0 {
+		r.Place = Tail
+	}
 	r.Due = 0
 	return events, true
 }
@@ -173,7 +177,7 @@ func (r *Record) SpansStored(attemptID string, n int, now float64) bool {
 		return false
 	}
 	r.Spans += int64(n)
-	beat(a, now)
+	r.beat(a, now)
 	if a.Status == AttemptPreparing || a.Status == AttemptUnresponsive {
 		a.Status = AttemptRunning
 		a.Lost = false
@@ -190,9 +194,15 @@ func (r *Record) SpansStored(attemptID string, n int, now float64) bool {
 }
 
 // beat moves the attempt's heartbeat on; it never goes back.
-func beat(a *Attempt, now float64) {
-	if a.LastHeartbeatTime == nil || *a.LastHeartbeatTime < now {
-		a.LastHeartbeatTime = &now
+func (r *Record) beat(a *Attempt, now float64) {
+	before := a.LastHeartbeatTime
+	if before != nil && *before >= now {
+		return
+	}
+	a.LastHeartbeatTime = &now
+	if before != nil && *before == 0 {
+		// A heartbeat of 0 had switched the silence check off.
+		r.schedule(nil)
 	}
 }
 
@@ -205,7 +215,7 @@ func (r *Record) Renew(attemptID string, now float64) (held bool) {
 		(a.Status != AttemptPreparing && a.Status != AttemptRunning) {
 		return false
 	}
-	beat(a, now)
+	r.beat(a, now)
 	return true
 }
 
@@ -253,7 +263,7 @@ func (r *Record) UpdateAttempt(id string, u AttemptUpdate, now float64) (*Attemp
 			r.propagate(a, now)
 		}
 	}
-	if u.LastHeartbeatTime.Set && r.Rollout.Status.Active() {
+	if u.Status.Set || u.WorkerID.Set || u.LastHeartbeatTime.Set {
 		r.schedule(nil)
 	}
 	var events []WorkerEvent
@@ -279,7 +289,6 @@ func (r *Record) propagate(a *Attempt, now float64) {
 			r.setStatus(RolloutFailed, now)
 		}
 	}
-	r.schedule(nil)
 }
 
 // charged counts the attempts that max_attempts is compared with: those whose
