@@ -157,7 +157,26 @@ func (s *search) load(ctx context.Context) error {
 	if err := s.sameSearch(); err != nil {
 		return err
 	}
+	if err := s.state.validate(); err != nil {
+		return queue.Wrap(queue.Conflict, err, "resources "+s.Run+" were changed by somebody else")
+	}
 	s.version, s.resumed, s.state.Rounds = stored.Version, true, s.Rounds
+	return nil
+}
+
+// validate reports a state that no search can have written.
+func (s State) validate() error {
+	if s.Round < 0 || len(s.History) != s.Round {
+		return fmt.Errorf("%d rounds are done and %d recorded", s.Round, len(s.History))
+	}
+	for _, m := range s.Parameters {
+		switch {
+		case m.Type == Categorical && len(m.Probabilities) != len(m.Choices):
+			return fmt.Errorf("parameter %s has %d choices and %d probabilities", m.Name, len(m.Choices), len(m.Probabilities))
+		case m.Type != Categorical && !(m.Mean >= 0 && m.Mean <= 1 && m.Std > 0):
+			return fmt.Errorf("parameter %s has mean %g and std %g", m.Name, m.Mean, m.Std)
+		}
+	}
 	return nil
 }
 

@@ -192,6 +192,12 @@ func TestRunRefuses(t *testing.T) {
 	if _, err := s.UpdateResources(t.Context(), "prompts", rawjson.Value(`{}`)); err != nil {
 		t.Fatal(err)
 	}
+	tampered := State{Run: "tampered", Population: 4, Parameters: wide(hill)}
+	tampered.Parameters[2].Probabilities = nil
+	broken := search{Config: Config{Run: "tampered"}, client: newClient(s), state: tampered}
+	if err := broken.publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	tests := map[string]struct {
 		config Config
 		kind   queue.Kind
@@ -205,6 +211,7 @@ func TestRunRefuses(t *testing.T) {
 		"another seed":     {Config{Space: hill, Rounds: 2, Population: 4, Seed: 1, Run: "taken"}, queue.Conflict},
 		"another space":    {Config{Space: testSpace, Rounds: 2, Population: 4, Run: "taken"}, queue.Conflict},
 		"other resources":  {Config{Space: hill, Run: "prompts"}, queue.Conflict},
+		"tampered":         {Config{Space: hill, Population: 4, Run: "tampered"}, queue.Conflict},
 		"other population": {Config{Space: hill, Rounds: 2, Population: 5, Run: "taken"}, queue.Conflict},
 	}
 	for name, test := range tests {
