@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/collections/mongo/mongotest"
-	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
 )
 
@@ -165,18 +164,4 @@ func until(ctx context.Context, holds func() bool) error {
 		}
 	}
 	return nil
-}
-
-// statuses counts rollouts by status.
-func statuses(ctx context.Context, t *testing.T, s queue.Store) map[queue.RolloutStatus]int {
-	t.Helper()
-	page, err := s.Rollouts(ctx, queue.RolloutQuery{Paging: queue.All})
-	if err != nil {
-		t.Fatal(err)
-	}
-	count := map[queue.RolloutStatus]int{}
-	for _, r := range page.Items {
-		count[r.Status]++
-	}
-	return count
 }
