@@ -13,6 +13,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -33,6 +34,8 @@ var spaceText []byte
 
 // accuracyWanted is what the search has to get past.
 const accuracyWanted = 0.98
+
+var errTooLow = errors.New("the best accuracy is too low")
 
 type options struct {
 	storeURL   string
@@ -103,7 +106,7 @@ func run(ctx context.Context, out io.Writer, o options) error {
 	fmt.Fprintf(out, "\nbest accuracy %.2f %% (round %d, rollout %s) after %.0f s, with\n  %s\n",
 		100*best.Reward, best.Round, best.RolloutID, time.Since(started).Seconds(), best.Params)
 	if best.Reward <= accuracyWanted {
-		return fmt.Errorf("the best accuracy is %.4f; more than %.2f was expected", best.Reward, accuracyWanted)
+		return fmt.Errorf("%w: %.4f; more than %.2f was expected", errTooLow, best.Reward, accuracyWanted)
 	}
 	return nil
 }
