@@ -1,0 +1,232 @@
+package mongo_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/collections/mongo"
+	"github.com/aglq/aglq/collections/mongo/mongotest"
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
+)
+
+// acknowledged is what a backend has said is stored.
+type acknowledged struct {
+	mu      sync.Mutex
+	made    []string
+	claimed map[string]bool
+	spans   map[string]int
+	maybe   int // claims whose outcome is unknown
+}
+
+// TestKilledServer kills mongod under load, twice: whatever was acknowledged is
+// there afterwards, nothing is done by halves, and the backend goes on without
+// being opened again.
+func TestKilledServer(t *testing.T) {
+	server := mongotest.Start(t)
+	b, err := mongo.Open(t.Context(), mongo.Options{URI: server.URI(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	ack := acknowledged{claimed: map[string]bool{}, spans: map[string]int{}}
+	for round := range 2 {
+		ctx, stop := context.WithCancel(t.Context())
+		var load sync.WaitGroup
+		for worker := range 4 {
+			load.Go(func() { ack.work(ctx, b, fmt.Sprintf("%d-%d", round, worker)) })
+		}
+		waitFor(t, func() bool { return ack.count() >= 60*(2*round+1) })
+		server.Kill()
+		if err := pingFor(t, b, 200*time.Millisecond); queue.KindOf(err) != queue.Unavailable {
+			t.Errorf("Ping of a dead server: %v of kind %v, want unavailable", err, queue.KindOf(err))
+		}
+		server.Restart(t)
+		after := ack.count()
+		waitFor(t, func() bool { return ack.count() >= after+60 })
+		stop()
+		load.Wait()
+		ack.check(t, b)
+	}
+}
+
+func pingFor(t *testing.T, b *mongo.Backend, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	return b.Ping(ctx)
+}
+
+func waitFor(t *testing.T, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); !reached(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no progress for a minute")
+		}
+	}
+}
+
+func (a *acknowledged) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.claimed)
+}
+
+// work enqueues, claims and stores spans until ctx ends.
+func (a *acknowledged) work(ctx context.Context, b *mongo.Backend, name string) {
+	for i := 0; ctx.Err() == nil; i++ {
+		ids := []string{fmt.Sprintf("ro-%s-%d-a", name, i), fmt.Sprintf("ro-%s-%d-b", name, i)}
+		err := b.Atomic(ctx, func(tx collections.Tx) error {
+			return tx.InsertRollouts([]*queue.Record{
+				queue.NewRecord(ids[0], queue.Request{}, true, 1), queue.NewRecord(ids[1], queue.Request{}, true, 1),
+			})
+		})
+		if err == nil {
+			a.note(func() { a.made = append(a.made, ids...) })
+		}
+		a.claim(ctx, b, name)
+	}
+}
+
+func (a *acknowledged) note(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f()
+}
+
+func (a *acknowledged) claim(ctx context.Context, b *mongo.Backend, worker string) {
+	var got []string
+	err := b.Atomic(ctx, func(tx collections.Tx) error {
+		got = nil
+		rs, err := tx.Head(1)
+		if err != nil {
+			return err
+		}
+		for _, r := range rs {
+			got = append(got, r.Rollout.RolloutID)
+			if err := claimFor(tx, r, worker); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		a.note(func() { a.maybe++ })
+		return
+	}
+	for _, id := range got {
+		spans := []queue.Span{
+			{RolloutID: id, AttemptID: "at-1", SpanID: "1", SequenceID: 1},
+			{RolloutID: id, AttemptID: "at-1", SpanID: "2", SequenceID: 2},
+		}
+		_, err := b.InsertSpans(ctx, spans)
+		a.note(func() {
+			a.claimed[id] = true
+			if err == nil {
+				a.spans[id] = len(spans)
+			}
+		})
+	}
+}
+
+// check compares what is stored with what was acknowledged.
+func (a *acknowledged) check(t *testing.T, b *mongo.Backend) {
+	t.Helper()
+	ctx := t.Context()
+	found, err := b.QueryRollouts(ctx, queue.RolloutQuery{Paging: queue.All})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byID := map[string]*queue.Record{}
+	byStatus, attempts, begun := map[queue.RolloutStatus]int64{}, int64(0), 0
+	for _, r := range found.Items {
+		byID[r.Rollout.RolloutID] = r
+		byStatus[r.Rollout.Status]++
+		attempts += int64(len(r.Attempts))
+		begun += len(r.Attempts)
+		if (r.Place > 0) == (len(r.Attempts) > 0) {
+			t.Errorf("%s is half claimed: place %d, %d attempts", r.Rollout.RolloutID, r.Place, len(r.Attempts))
+		}
+	}
+	for _, id := range a.made {
+		if byID[id] == nil {
+			t.Errorf("acknowledged rollout %s is lost", id)
+		}
+	}
+	for id := range a.claimed {
+		if r := byID[id]; r == nil || len(r.Attempts) != 1 {
+			t.Errorf("acknowledged claim of %s is lost: %v", id, r)
+		}
+	}
+	if begun > len(a.claimed)+a.maybe {
+		t.Errorf("%d attempts were begun by %d claims", begun, len(a.claimed)+a.maybe)
+	}
+	for id, n := range a.spans {
+		page, err := b.QuerySpans(ctx, queue.SpanQuery{RolloutID: id, Paging: queue.All})
+		if err != nil || len(page.Items) != n {
+			t.Errorf("%s has %d spans, error %v; %d were acknowledged", id, len(page.Items), err, n)
+		}
+	}
+	counted, countedAttempts, err := b.SumLanes(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, status := range queue.RolloutStatuses {
+		if counted[status] != byStatus[status] {
+			t.Errorf("counted %d rollouts %s, there are %d", counted[status], status, byStatus[status])
+		}
+	}
+	if countedAttempts != attempts {
+		t.Errorf("counted %d attempts, there are %d", countedAttempts, attempts)
+	}
+}
+
+// TestUnreachable checks that a lost server is reported as such by every kind
+// of call, within the caller's deadline.
+func TestUnreachable(t *testing.T) {
+	server := mongotest.Start(t)
+	b, err := mongo.Open(t.Context(), mongo.Options{URI: server.URI(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	server.Kill()
+	calls := map[string]func(ctx context.Context) error{
+		"atomic": func(ctx context.Context) error {
+			return b.Atomic(ctx, func(tx collections.Tx) error {
+				return tx.InsertRollouts([]*queue.Record{queue.NewRecord("ro-1", queue.Request{}, true, 1)})
+			})
+		},
+		"read in a section": func(ctx context.Context) error {
+			return b.Atomic(ctx, func(tx collections.Tx) error { _, err := tx.Rollout("ro-1"); return err })
+		},
+		"single write": func(ctx context.Context) error {
+			return b.Atomic(ctx, func(tx collections.Tx) error { return tx.PutWorker(queue.NewWorker("w-1")) })
+		},
+		"spans": func(ctx context.Context) error {
+			_, err := b.InsertSpans(ctx, []queue.Span{{RolloutID: "ro-1", Attributes: rawjson.EmptyObject}})
+			return err
+		},
+		"statistics": func(ctx context.Context) error { _, err := b.Statistics(ctx); return err },
+		"list": func(ctx context.Context) error {
+			_, err := b.QueryRollouts(ctx, queue.RolloutQuery{Paging: queue.All})
+			return err
+		},
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			err := call(ctx)
+			var e *queue.Error
+			if !errors.As(err, &e) || e.Kind != queue.Unavailable {
+				t.Errorf("error %v of kind %v, want unavailable", err, queue.KindOf(err))
+			}
+		})
+	}
+}
