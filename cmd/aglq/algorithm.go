@@ -23,7 +23,7 @@ import (
 
 func (a *app) algorithmCommand() *cli.Command {
 	cmd := &cli.Command{
-		Name: "algorithm", Usage: "run an algorithm against a store",
+		Name: "algorithm", Usage: "run an algorithm against a store", ArgsUsage: "COMMAND",
 		Commands: []*cli.Command{a.baselineCommand(), a.cemCommand()},
 	}
 	cmd.Action = func(_ context.Context, cmd *cli.Command) error {

@@ -36,6 +36,7 @@ type app struct {
 	stdout, stderr io.Writer
 
 	signals *signals
+	args    []string // without the agent's
 	agent   []string // the words after "--"
 	// agentGiven tells an empty agent command from none.
 	agentGiven bool
@@ -47,8 +48,9 @@ func (a *app) main(args []string) int {
 	defer a.signals.stop()
 	a.stderr = newScreen(a.stderr)
 	args, a.agent, a.agentGiven = splitAgent(args)
+	a.args = spreadTrackers(args)
 	root := a.root()
-	err := root.Run(a.signals.drain, spreadTrackers(args))
+	err := root.Run(a.signals.drain, a.args)
 	return a.exit(root, err)
 }
 
@@ -57,10 +59,10 @@ func (a *app) exit(root *cli.Command, err error) int {
 	var usage *usageError
 	switch {
 	case errors.As(err, &usage):
-		usage.write(a.stderr, root)
+		usage.write(a.stderr)
 		return exitUsage
 	case err != nil && !a.started: // an error of the parser's own
-		(&usageError{msg: err.Error()}).write(a.stderr, root)
+		(&usageError{a.command(root), reword(root, err.Error())}).write(a.stderr)
 		return exitUsage
 	}
 	if code := a.signals.exitCode(); code != 0 {
@@ -78,6 +80,16 @@ func (a *app) exit(root *cli.Command, err error) int {
 	return exitFailed
 }
 
+// command is the one that the command line names, the root where it names none.
+func (a *app) command(root *cli.Command) *cli.Command {
+	if len(a.args) > 1 {
+		if cmd := root.Command(a.args[1]); cmd != nil {
+			return cmd
+		}
+	}
+	return root
+}
+
 // errFailed is a failure that the command has already reported.
 var errFailed = errors.New("failed")
 
@@ -86,6 +98,7 @@ func (a *app) root() *cli.Command {
 	cli.VersionPrinter = func(*cli.Command) { a.printVersion() }
 	root := &cli.Command{
 		Name:            "aglq",
+		ArgsUsage:       "COMMAND",
 		Usage:           "job queue and trace store for agent rollouts",
 		Version:         version(),
 		HideHelpCommand: true,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -11,24 +12,18 @@ import (
 
 // usageError is a wrong command line. Its text says what is right.
 type usageError struct {
-	cmd *cli.Command // nil is the root
+	cmd *cli.Command
 	msg string
 }
 
 // Error implements error.
 func (e *usageError) Error() string { return e.msg }
 
-func (e *usageError) write(w io.Writer, root *cli.Command) {
+func (e *usageError) write(w io.Writer) {
 	cmd := e.cmd
-	if cmd == nil {
-		cmd = root
-	}
 	line := cmd.FullName()
 	if len(cmd.VisibleFlags()) > 0 {
 		line += " [options]"
-	}
-	if len(cmd.Commands) > 0 && cmd.ArgsUsage == "" {
-		line += " COMMAND"
 	}
 	if cmd.ArgsUsage != "" {
 		line += " " + cmd.ArgsUsage
@@ -42,28 +37,92 @@ func usagef(cmd *cli.Command, format string, args ...any) error {
 
 // onUsageError words the parser's errors.
 func onUsageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
-	msg := err.Error()
+	return &usageError{cmd, reword(cmd, err.Error())}
+}
+
+var (
+	badValue    = regexp.MustCompile(`^invalid value (".*") for flag -(\S+?): (.*)$`)
+	badVariable = regexp.MustCompile(`^could not parse (".*") as \S+ value from environment variable "(\w+)" for flag (\S+?): (.*)$`)
+)
+
+func reword(cmd *cli.Command, msg string) string {
 	if name, ok := strings.CutPrefix(msg, "flag provided but not defined: -"); ok {
-		msg = fmt.Sprintf("there is no option --%s", name)
-		if near := cli.SuggestFlag(cmd.Flags, name, false); near != "" {
-			msg += "; did you mean " + near + "?"
+		var options []string
+		for _, f := range cmd.VisibleFlags() {
+			options = append(options, f.Names()[0])
 		}
-	} else if name, ok := strings.CutPrefix(msg, "flag needs an argument: "); ok {
-		msg = fmt.Sprintf("option %s needs a value", name)
-	} else if rest, ok := strings.CutPrefix(msg, "invalid value "); ok {
-		msg = "invalid value " + strings.Replace(rest, "for flag -", "for option --", 1)
+		msg = "there is no option --" + name
+		if word := nearest(name, options); word != "" {
+			msg += "; did you mean --" + word + "?"
+		}
+		return msg
 	}
-	return &usageError{cmd, msg}
+	if name, ok := strings.CutPrefix(msg, "flag needs an argument: "); ok {
+		return "option " + name + " needs a value"
+	}
+	if m := badValue.FindStringSubmatch(msg); m != nil {
+		return fmt.Sprintf("invalid value %s for option --%s: %s", m[1], m[2], numberWanted(m[3]))
+	}
+	if m := badVariable.FindStringSubmatch(msg); m != nil {
+		return fmt.Sprintf("invalid value %s in the variable %s, for option --%s: %s", m[1], m[2], m[3], numberWanted(m[4]))
+	}
+	return msg
+}
+
+// numberWanted says what strconv's errors do not: what would be right.
+func numberWanted(msg string) string {
+	switch {
+	case strings.HasPrefix(msg, "strconv.ParseInt"), strings.HasPrefix(msg, "strconv.ParseUint"):
+		return "it must be a whole number"
+	case strings.HasPrefix(msg, "strconv.ParseFloat"):
+		return "it must be a number"
+	case strings.HasPrefix(msg, "strconv.ParseBool"):
+		return "it must be true or false"
+	}
+	return msg
 }
 
 func unknownCommand(cmd *cli.Command, name string) error {
-	if strings.HasPrefix(name, "-") {
-		return usagef(cmd, "options come after the command, not before: %s", commandNames(cmd))
+	var names []string
+	for _, c := range cmd.Commands {
+		names = append(names, c.Name)
 	}
-	if near := cli.SuggestCommand(cmd.Commands, name); near != "" {
-		return usagef(cmd, "there is no command %q; did you mean %s? The commands are %s", name, near, commandNames(cmd))
+	if word := nearest(name, names); word != "" {
+		return usagef(cmd, "there is no command %q; did you mean %s?", name, word)
 	}
 	return usagef(cmd, "there is no command %q; the commands are %s", name, commandNames(cmd))
+}
+
+// nearest is the word that name is a slip of the fingers away from, "" for none.
+func nearest(name string, words []string) string {
+	best, least := "", 3
+	for _, w := range words {
+		if d := editDistance(name, w); d < least && d < len(name) {
+			best, least = w, d
+		}
+	}
+	return best
+}
+
+// editDistance counts the letters to insert, drop or change.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 func commandNames(cmd *cli.Command) string {
