@@ -1,0 +1,151 @@
+package worker
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
+)
+
+// Variable is an environment variable that programs started by [Exec] are given.
+type Variable struct {
+	Name    string
+	Meaning string
+}
+
+// The names of the variables.
+const (
+	envRollout       = "AGL_ROLLOUT_ID"
+	envAttempt       = "AGL_ATTEMPT_ID"
+	envMode          = "AGL_MODE"
+	envStore         = "AGL_STORE_URL"
+	envTaskFile      = "AGL_TASK_FILE"
+	envResourcesFile = "AGL_RESOURCES_FILE"
+	envLLMBase       = "AGL_LLM_BASE_URL"
+	envLLMModel      = "AGL_LLM_MODEL"
+	envOpenAIBase    = "OPENAI_BASE_URL"
+	envOpenAIAPIBase = "OPENAI_API_BASE"
+	envOpenAIKey     = "OPENAI_API_KEY"
+	envOTLPEndpoint  = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+	envOTLPProtocol  = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+	envOTelResource  = "OTEL_RESOURCE_ATTRIBUTES"
+)
+
+// Variables lists the variables in the order to document them in. Those about
+// the store are set where it has a URL, those about the LLM where the resources
+// have one; AGL_MODE is empty where the rollout has no mode.
+var Variables = []Variable{
+	{envRollout, "id of the rollout"},
+	{envAttempt, "id of the attempt"},
+	{envMode, "train, val or test; empty for none"},
+	{envStore, "URL of the store"},
+	{envTaskFile, "file with the rollout as JSON: its members, attempt_id, attempt and resources (null for none)"},
+	{envResourcesFile, "file with the resources as JSON: an object of name to resource, {} for none"},
+	{envLLMBase, "endpoint of the first LLM among the resources; that of a proxy has the attempt in its path"},
+	{envLLMModel, "model of that LLM"},
+	{envOpenAIBase, "the same endpoint, where OpenAI's libraries look"},
+	{envOpenAIAPIBase, "the same endpoint, where older ones look"},
+	{envOpenAIKey, "api_key of that LLM, where it has one"},
+	{envOTLPEndpoint, "where OpenTelemetry sends spans: <store>/v1/traces"},
+	{envOTLPProtocol, "http/protobuf"},
+	{envOTelResource, "what was there, and the ids that file spans under the attempt"},
+}
+
+// prepare writes the task's files into dir and makes its environment, on top of
+// base.
+func (t *Task) prepare(dir string, base []string) ([]string, error) {
+	set, err := t.Resources()
+	if err != nil {
+		return nil, err
+	}
+	resources := rawjson.EmptyObject
+	if set != nil {
+		resources = set.Resources
+	}
+	taskFile, resourcesFile := filepath.Join(dir, "task.json"), filepath.Join(dir, "resources.json")
+	if err := os.WriteFile(taskFile, t.document(set), 0o600); err != nil {
+		return nil, fmt.Errorf("writing the task for its program: %w", err)
+	}
+	if err := os.WriteFile(resourcesFile, resources, 0o600); err != nil {
+		return nil, fmt.Errorf("writing the resources for the program: %w", err)
+	}
+	env := []string{
+		envRollout + "=" + t.ref.RolloutID,
+		envAttempt + "=" + t.ref.AttemptID,
+		envMode + "=" + string(t.Mode),
+		envTaskFile + "=" + taskFile,
+		envResourcesFile + "=" + resourcesFile,
+		envOTelResource + "=" + resourceAttributes(lookup(base, envOTelResource), t.ref),
+	}
+	if url := strings.TrimSuffix(t.StoreURL(), "/"); url != "" {
+		env = append(env, envStore+"="+url, envOTLPEndpoint+"="+url+"/v1/traces", envOTLPProtocol+"=http/protobuf")
+	}
+	llm, err := t.LLM()
+	switch {
+	case err == nil:
+		env = append(env, envLLMBase+"="+llm.Endpoint, envLLMModel+"="+llm.Model,
+			envOpenAIBase+"="+llm.Endpoint, envOpenAIAPIBase+"="+llm.Endpoint)
+		if llm.APIKey != nil {
+			env = append(env, envOpenAIKey+"="+*llm.APIKey)
+		}
+	case queue.KindOf(err) != queue.NotFound:
+		return nil, err
+	}
+	// Of a variable given twice the last one counts.
+	return append(base, env...), nil
+}
+
+// document is what AGL_TASK_FILE holds.
+func (t *Task) document(set *queue.ResourcesUpdate) []byte {
+	view := queue.AttemptedRollout{Rollout: t.Rollout, Attempt: &t.Attempt}
+	dst := view.AppendJSON(nil)
+	dst = append(dst[:len(dst)-1], `,"attempt_id":`...)
+	dst = rawjson.AppendString(dst, t.ref.AttemptID)
+	dst = append(dst, `,"resources":`...)
+	if set == nil {
+		dst = append(dst, "null"...)
+	} else {
+		dst = append(dst, set.Resources...)
+	}
+	return append(dst, '}')
+}
+
+func lookup(env []string, name string) (val string) {
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, name+"="); ok {
+			val = v
+		}
+	}
+	return val
+}
+
+// resourceAttributes puts the ids of an attempt into what is set already.
+func resourceAttributes(existing string, ref queue.AttemptRef) string {
+	const rollout, attempt = "agentlightning.rollout_id", "agentlightning.attempt_id"
+	var pairs []string
+	for pair := range strings.SplitSeq(existing, ",") {
+		key, _, _ := strings.Cut(pair, "=")
+		if key = strings.TrimSpace(key); key != "" && key != rollout && key != attempt {
+			pairs = append(pairs, pair)
+		}
+	}
+	pairs = append(pairs, rollout+"="+percentEncode(ref.RolloutID), attempt+"="+percentEncode(ref.AttemptID))
+	return strings.Join(pairs, ",")
+}
+
+// percentEncode escapes all but letters, digits and "-._~".
+func percentEncode(s string) string {
+	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+	var b strings.Builder
+	for i := range len(s) {
+		if strings.IndexByte(plain, s[i]) >= 0 {
+			b.WriteByte(s[i])
+		} else {
+			fmt.Fprintf(&b, "%%%02X", s[i])
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,291 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
+)
+
+// ExecOptions says which program runs the tasks.
+type ExecOptions struct {
+	// Command is the program, looked for in PATH, and its arguments.
+	Command []string
+	// Dir is its working directory: the worker's own when "".
+	Dir string
+	// Env is its environment before the variables of the task ("name=value"):
+	// the worker's own when nil.
+	Env []string
+	// Grace is how long a program that was told to end (SIGTERM) may take before
+	// it is killed: 5 s when 0.
+	Grace time.Duration
+}
+
+// Validate reports whether the program can be found, as an Invalid error.
+func (o ExecOptions) Validate() error {
+	if len(o.Command) == 0 || o.Command[0] == "" {
+		return queue.Errorf(queue.Invalid, "no command to run tasks with")
+	}
+	if _, err := exec.LookPath(o.Command[0]); err != nil {
+		return queue.Wrap(queue.Invalid, err, "the command that runs tasks cannot be started")
+	}
+	return nil
+}
+
+// Exec is a handler that starts a program for each task. The task's input is its
+// standard input, as JSON; [Variables] tells it the rest. Its result is the last
+// line of its standard output that is a number, or an object with "reward",
+// "rewards" and "primary", or "spans"; a program without such a line has no
+// reward. An exit status other than 0 fails the attempt. The tails of both of
+// its streams are kept as a span.
+//
+// The program and all it starts make up one process group, which ends with it,
+// with the task, and with the worker, even one that is killed. Only what moves
+// to another group by itself escapes.
+func Exec(opts ExecOptions) Handler {
+	opts.Grace = cmp.Or(opts.Grace, 5*time.Second)
+	return func(ctx context.Context, t *Task) (Result, error) {
+		if err := opts.Validate(); err != nil {
+			return Result{}, err
+		}
+		return opts.run(ctx, t)
+	}
+}
+
+// execSpan is the span with the tails of a program's streams.
+const execSpan = "aglq.exec"
+
+func (o ExecOptions) run(ctx context.Context, t *Task) (Result, error) {
+	dir, err := os.MkdirTemp("", "aglq-task-")
+	if err != nil {
+		return Result{}, fmt.Errorf("making a folder for the task's files: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	env := o.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	if env, err = t.prepare(dir, env[:len(env):len(env)]); err != nil {
+		return Result{}, err
+	}
+	cmd := exec.Command(o.Command[0], o.Command[1:]...)
+	cmd.Dir, cmd.Env = o.Dir, env
+	var out output
+	began := queue.Seconds(t.worker.opts.Now())
+	state, err := o.supervise(ctx, cmd, t.Input, &out)
+	if err != nil {
+		return Result{}, fmt.Errorf("starting %s: %w", o.Command[0], err)
+	}
+	result := out.verdict.result
+	if out.verdict.broken != nil {
+		t.worker.log.Warn("a result on standard output is malformed", t.attrs("error", out.verdict.broken)...)
+	}
+	failure := exitFailure(ctx, state, &out)
+	span := o.span(state, &out, failure)
+	span.StartTime = &began
+	if failure != nil {
+		// The span must not be lost with the task's own context.
+		report, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTime)
+		defer cancel()
+		_ = t.Span(report, span) // counted as missing if it fails
+		return Result{}, failure
+	}
+	result.Spans = append([]queue.Span{span}, result.Spans...)
+	return result, nil
+}
+
+// output is what a program writes.
+type output struct {
+	stdout, stderr tail
+	verdict        verdict
+}
+
+// exitFailure says how a program failed, nil if it did not.
+func exitFailure(ctx context.Context, state *os.ProcessState, out *output) error {
+	if state.Success() && ctx.Err() == nil {
+		return nil
+	}
+	var meta attributes
+	what := fmt.Sprintf("exit status %d", state.ExitCode())
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		what = "killed by signal " + ws.Signal().String()
+		meta.text("signal", ws.Signal().String())
+		meta.int("exit_status", int64(128+ws.Signal()))
+	} else {
+		meta.int("exit_status", int64(state.ExitCode()))
+	}
+	stderr := out.stderr.String()
+	meta.text("stderr", stderr)
+	f := &Failure{Type: "exit", Message: what, Stack: stderr}
+	if last := lastLine(stderr); last != "" {
+		f.Message += ": " + last
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		f.Type, f.Err = "cancelled", cause
+		f.Message = cause.Error() + " (" + what + ")"
+	}
+	f.Metadata = meta.close()
+	return f
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return clip(strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:]), 500)
+}
+
+func (o ExecOptions) span(state *os.ProcessState, out *output, failure error) queue.Span {
+	var a attributes
+	a.text("process.command", strings.Join(o.Command, " "))
+	a.int("process.exit.code", int64(state.ExitCode()))
+	a.text("aglq.stdout.tail", out.stdout.String())
+	a.int("aglq.stdout.bytes", out.stdout.total)
+	a.text("aglq.stderr.tail", out.stderr.String())
+	a.int("aglq.stderr.bytes", out.stderr.total)
+	s := queue.Span{Name: execSpan, Attributes: a.close(), Status: rawjson.Value(statusOK)}
+	if failure != nil {
+		status := rawjson.AppendString([]byte(`{"status_code":"ERROR","description":`), failure.Error())
+		s.Status = append(status, '}')
+	}
+	return s
+}
+
+// drainTime bounds reading what a dead program left in its pipes, should
+// something that escaped its group hold them open.
+const drainTime = time.Second
+
+// supervise runs a program to its end, feeds it the input and reads its streams.
+func (o ExecOptions) supervise(ctx context.Context, cmd *exec.Cmd, input []byte, out *output) (*os.ProcessState, error) {
+	var files closers
+	defer files.close()
+	stdin, err := files.pipe(&cmd.Stdin, nil)
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := files.pipe(nil, &cmd.Stdout)
+	if err != nil {
+		return nil, err
+	}
+	stderr, err := files.pipe(nil, &cmd.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	// The signal that a program is sent at its parent's death comes at the death
+	// of the thread that started it: keep that thread for as long.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	group, err := startGroup(cmd)
+	if err != nil {
+		return nil, err
+	}
+	files.closeChildEnds()
+
+	var copies, feeding sync.WaitGroup
+	feeding.Go(func() {
+		_, _ = stdin.Write(input) // it need not read it
+		_ = stdin.Close()
+	})
+	copies.Go(func() {
+		_, _ = io.Copy(io.MultiWriter(&out.stdout, &out.verdict), stdout)
+		out.verdict.end()
+	})
+	copies.Go(func() { _, _ = io.Copy(&out.stderr, stderr) })
+	closed := make(chan struct{})
+	go func() {
+		copies.Wait()
+		close(closed)
+	}()
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+
+	o.untilEnd(ctx, group, exited, closed)
+	group.kill()
+	soon := time.Now().Add(drainTime)
+	_ = stdout.SetReadDeadline(soon)
+	_ = stderr.SetReadDeadline(soon)
+	_ = stdin.SetWriteDeadline(time.Now())
+	<-closed
+	feeding.Wait()
+	group.reap()
+	if cmd.ProcessState == nil {
+		return nil, errors.New("the program was lost")
+	}
+	return cmd.ProcessState, nil
+}
+
+// untilEnd returns when the program has ended. What it leaves running is given
+// the grace to end, if it still holds the streams; so is the program itself when
+// ctx ends.
+func (o ExecOptions) untilEnd(ctx context.Context, group *group, exited <-chan error, closed <-chan struct{}) {
+	select {
+	case <-exited:
+		settle := time.NewTimer(100 * time.Millisecond)
+		defer settle.Stop()
+		select {
+		case <-closed:
+			return
+		case <-settle.C:
+		}
+		group.terminate()
+		grace := time.NewTimer(o.Grace)
+		defer grace.Stop()
+		select {
+		case <-closed:
+		case <-grace.C:
+		case <-ctx.Done():
+		}
+	case <-ctx.Done():
+		group.terminate()
+		grace := time.NewTimer(o.Grace)
+		defer grace.Stop()
+		select {
+		case <-exited:
+		case <-grace.C:
+			group.kill()
+			<-exited
+		}
+	}
+}
+
+// closers are the files of a program's pipes.
+type closers struct{ ours, childs []*os.File }
+
+// pipe makes a pipe and hands the program its end: to read from or to write to.
+func (c *closers) pipe(read *io.Reader, write *io.Writer) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	if read != nil {
+		*read = r
+		c.ours, c.childs = append(c.ours, w), append(c.childs, r)
+		return w, nil
+	}
+	*write = w
+	c.ours, c.childs = append(c.ours, r), append(c.childs, w)
+	return r, nil
+}
+
+func (c *closers) closeChildEnds() {
+	for _, f := range c.childs {
+		f.Close()
+	}
+	c.childs = nil
+}
+
+func (c *closers) close() {
+	c.closeChildEnds()
+	for _, f := range c.ours {
+		f.Close()
+	}
+}

@@ -1,0 +1,331 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
+)
+
+// Task is one attempt at a rollout, as a handler sees it. Its methods are safe
+// for concurrent use until the handler returns.
+type Task struct {
+	Rollout queue.Rollout
+	Attempt queue.Attempt
+	Input   rawjson.Value // the rollout's input; must not be written to
+	Mode    queue.Mode    // "" is null
+
+	worker  *Worker
+	ref     queue.AttemptRef
+	out     outbox
+	traceID string
+	cancel  context.CancelCauseFunc
+
+	resources func() (*queue.ResourcesUpdate, error)
+
+	mu      sync.Mutex
+	ending  bool // the handler has returned
+	notHeld bool
+	status  queue.RolloutStatus // what the store said when it was no longer held
+}
+
+func (w *Worker) newTask(r queue.AttemptedRollout) *Task {
+	return &Task{
+		Rollout: r.Rollout,
+		Attempt: *r.Attempt,
+		Input:   r.Input,
+		Mode:    r.Mode,
+		worker:  w,
+		ref:     queue.AttemptRef{RolloutID: r.RolloutID, AttemptID: r.Attempt.AttemptID},
+		traceID: randomHex(16),
+		cancel:  func(error) {},
+	}
+}
+
+// DecodeInput is json.Unmarshal of the input.
+func (t *Task) DecodeInput(into any) error {
+	if err := json.Unmarshal(t.Input, into); err != nil {
+		return fmt.Errorf("decoding the input of %s: %w", t.ref.RolloutID, err)
+	}
+	return nil
+}
+
+// StoreURL is where programs find the store, "" when it has no URL.
+func (t *Task) StoreURL() string { return t.worker.opts.StoreURL }
+
+// Result is what a handler returns of a task that succeeded. The zero Result
+// carries nothing.
+type Result struct {
+	Rewards []RewardDimension // the primary one first
+	Spans   []queue.Span      // stored before the rewards, see [Task.Span]
+}
+
+// RewardDimension is one dimension of a reward.
+type RewardDimension struct {
+	Name  string
+	Value float64
+}
+
+// Reward is a result with a reward of one dimension, named "primary".
+func Reward(value float64) Result {
+	return Result{Rewards: []RewardDimension{{"primary", value}}}
+}
+
+// Rewards is a result with a reward of several dimensions. A task whose primary
+// dimension is not among them fails.
+func Rewards(primary string, values map[string]float64) Result {
+	return Result{Rewards: dimensions(primary, values)}
+}
+
+// Failure is an error that tells the store more than its text. Handlers may
+// return one, wrapped or not.
+type Failure struct {
+	Type     string        // exception.type; the error's Go type when ""
+	Message  string        // exception.message
+	Stack    string        // exception.stacktrace
+	Metadata rawjson.Value // an object for the attempt's metadata, nil for none
+	Err      error         // the cause, may be nil
+}
+
+// Error implements error.
+func (f *Failure) Error() string { return f.Message }
+
+// Unwrap gives the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// lose ends a task that the store gave to nobody or to another.
+func (t *Task) lose(status queue.RolloutStatus) {
+	t.mu.Lock()
+	if t.ending || t.notHeld {
+		t.mu.Unlock()
+		return
+	}
+	t.notHeld, t.status = true, status
+	cancel := t.cancel
+	t.mu.Unlock()
+	t.worker.log.Info("task is no longer held: cancelling it", t.attrs("rollout_status", string(status))...)
+	cancel(ErrNotHeld)
+}
+
+// lost reports whether the task was lost, and with the next call to lose that it
+// cannot be any more.
+func (t *Task) lost() (bool, queue.RolloutStatus) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ending = true
+	return t.notHeld, t.status
+}
+
+func (t *Task) attrs(more ...any) []any {
+	return append([]any{"rollout_id", t.ref.RolloutID, "attempt_id", t.ref.AttemptID}, more...)
+}
+
+// runTask runs a claimed task to its end.
+func (w *Worker) runTask(tasks context.Context, t *Task) {
+	defer w.release(t)
+	began := time.Now()
+	ctx, cancel := t.context(tasks)
+	defer cancel()
+	t.resources = sync.OnceValues(func() (*queue.ResourcesUpdate, error) { return t.fetchResources(ctx) })
+	w.log.Debug("task starts", t.attrs()...)
+	result, err := w.call(ctx, t)
+	cause := context.Cause(ctx)
+	if lost, status := t.lost(); lost {
+		w.abandon(t, status)
+		return
+	}
+	report, end := reportContext(tasks)
+	defer end()
+	w.conclude(report, t, t.outcome(report, result, err, cause), time.Since(began))
+}
+
+// context is the task's own: it ends with the worker's tasks, with the task's
+// time, and when the task is lost.
+func (t *Task) context(tasks context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(tasks)
+	t.mu.Lock()
+	t.cancel = cancel
+	lost := t.notHeld
+	t.mu.Unlock()
+	if lost { // before there was something to cancel
+		cancel(ErrNotHeld)
+	}
+	limit := t.worker.opts.TaskTimeout
+	if s := t.Rollout.Config.TimeoutSeconds; limit == 0 && s != nil {
+		limit = seconds(*s)
+		if limit <= 0 {
+			limit = 1
+		}
+	}
+	if limit <= 0 {
+		return ctx, func() { cancel(nil) }
+	}
+	ctx, stop := context.WithTimeoutCause(ctx, limit, ErrTimeout)
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// seconds is a number of seconds as a duration, cut at what one can hold.
+func seconds(s float64) time.Duration {
+	const most = 1 << 62
+	if s >= float64(most)/float64(time.Second) {
+		return most
+	}
+	return time.Duration(s * float64(time.Second))
+}
+
+// call runs the handler; a panic becomes an error.
+func (w *Worker) call(ctx context.Context, t *Task) (result Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f := &Failure{Type: "panic", Message: fmt.Sprint(p), Stack: string(debug.Stack())}
+			if e, ok := p.(error); ok {
+				f.Err = e
+			}
+			err = f
+		}
+	}()
+	return w.handler(ctx, t)
+}
+
+// reportContext bounds the report of a task: without a bound while the worker
+// works, for reportTime once it was told to cut its tasks short.
+func reportContext(tasks context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tasks))
+	unlink := context.AfterFunc(tasks, func() {
+		timer := time.NewTimer(reportTime)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { unlink(); cancel() }
+}
+
+// ending is how an attempt ends.
+type ending struct {
+	status   queue.AttemptStatus
+	metadata []byte // an open object: "{" and members
+	err      error  // nil when it succeeded
+}
+
+// outcome judges what the handler returned and hands its spans to the sender.
+// Cause is why its context ended, nil if it did not.
+func (t *Task) outcome(ctx context.Context, result Result, err, cause error) ending {
+	e := ending{status: queue.AttemptSucceeded, metadata: []byte{'{'}}
+	if err == nil {
+		for _, s := range result.Spans {
+			t.send(ctx, s)
+		}
+		if len(result.Rewards) > 0 {
+			err = t.reward(ctx, result.Rewards)
+		}
+	}
+	if err == nil {
+		return e
+	}
+	e.status = queue.AttemptFailed
+	var f *Failure
+	if !errors.As(err, &f) {
+		f = &Failure{Type: typeOf(err), Message: err.Error(), Stack: fmt.Sprintf("%+v", err)}
+	}
+	e.err = err
+	text := err.Error()
+	switch cause {
+	case ErrTimeout:
+		// As the store's own watchdog would call it, for its retry rules.
+		e.status = queue.AttemptTimeout
+		text = ErrTimeout.Error()
+	case ErrDrained, ErrStopped, ErrStoreGone:
+		text = cause.Error()
+	}
+	e.metadata = addMember(e.metadata, "error", rawjson.AppendString(nil, clip(text, maxErrorText)))
+	for key, val := range f.Metadata.Members() {
+		e.metadata = addMember(e.metadata, rawjson.Unescape(key), val)
+	}
+	t.exception(ctx, f, text)
+	return e
+}
+
+// maxErrorText bounds an error text in an attempt's metadata, in bytes; the
+// exception span has it whole.
+const maxErrorText = 16 << 10
+
+func addMember(dst []byte, key string, val rawjson.Value) []byte {
+	if len(dst) > 1 {
+		dst = append(dst, ',')
+	}
+	dst = rawjson.AppendString(dst, key)
+	dst = append(dst, ':')
+	return append(dst, val...)
+}
+
+// conclude stores what is left of the task's spans and then finishes its
+// attempt.
+func (w *Worker) conclude(ctx context.Context, t *Task, e ending, took time.Duration) {
+	if missing := w.spans.flush(ctx, &t.out); missing > 0 {
+		e.metadata = addMember(e.metadata, "spans_dropped", rawjson.AppendInt(nil, int64(missing)))
+		w.log.Error("spans could not be stored", t.attrs("spans", missing)...)
+	}
+	u := queue.AttemptUpdate{Status: queue.Set(e.status)}
+	if len(e.metadata) > 1 {
+		u.Metadata = queue.Set(rawjson.Value(append(e.metadata, '}')))
+	}
+	pause := firstPoll
+	for {
+		_, err := w.store.UpdateAttempt(ctx, t.ref.RolloutID, t.ref.AttemptID, u)
+		w.heard(err)
+		switch {
+		case err == nil:
+			w.log.Info("task ends", t.attrs("status", string(e.status), "took", took, "error", e.err)...)
+			return
+		case hopeless(err):
+			w.log.Error("the end of a task was refused", t.attrs("status", string(e.status), "error", err)...)
+			return
+		case ctx.Err() != nil || w.storeGone():
+			w.log.Error("the end of a task could not be reported", t.attrs("status", string(e.status), "error", err)...)
+			return
+		}
+		w.log.Warn("the end of a task could not be reported yet", t.attrs("error", err, "again_in", pause)...)
+		pauseFor(ctx, w.jittered(pause))
+		pause = min(2*pause, w.opts.PollInterval)
+	}
+}
+
+// abandon lets go of a lost task. Spans would take up a rollout that is in the
+// queue again, so they are sent only where it has ended.
+func (w *Worker) abandon(t *Task, status queue.RolloutStatus) {
+	if status.Finished() {
+		return // the sender goes on with what it has
+	}
+	if n := w.spans.drop(&t.out); n > 0 {
+		w.log.Warn("spans of a task that is no longer held are dropped", t.attrs("spans", n)...)
+	}
+}
+
+func pauseFor(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// typeOf names the type of the innermost error.
+func typeOf(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return fmt.Sprintf("%T", err)
+		}
+		err = inner
+	}
+}
