@@ -48,7 +48,8 @@ func TestFlagsDocument(t *testing.T) {
 var quoted = regexp.MustCompile("`([^`]*)`")
 
 func document(w *strings.Builder, cmd *cli.Command, parent string) {
-	fmt.Fprintf(w, "\n## %s%s\n\n`%s%s [options] %s`: %s.\n", parent, cmd.Name, parent, cmd.Name, cmd.ArgsUsage, cmd.Usage)
+	line := strings.TrimSpace(parent + cmd.Name + " [options] " + cmd.ArgsUsage)
+	fmt.Fprintf(w, "\n## %s%s\n\n`%s`: %s.\n", parent, cmd.Name, line, cmd.Usage)
 	if cmd.Description != "" {
 		fmt.Fprintf(w, "\n%s\n", cmd.Description)
 	}

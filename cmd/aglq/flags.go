@@ -40,7 +40,7 @@ func backendFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name: "backend", Value: "memory", Validator: oneOf("memory", "mongo"),
-			Usage: "where the store keeps its data: `memory`, which ends with the process, or mongo",
+			Usage: "`PLACE` of the data: memory, which ends with the process, or mongo",
 		},
 		&cli.StringFlag{
 			Name: "mongo-uri", Value: "mongodb://localhost:27017/?replicaSet=rs0", Sources: cli.EnvVars("AGL_MONGO_URI"),
@@ -80,7 +80,7 @@ func workerTTLFlag(value time.Duration) cli.Flag {
 func trackerFlag() cli.Flag {
 	return &cli.StringSliceFlag{
 		Name: "tracker", Validator: eachOneOf("prometheus", "console"),
-		Usage: "publish metrics: `prometheus` (at /v1/prometheus), console (a line every 10 s), or both",
+		Usage: "`WAY` to publish metrics: prometheus (at /v1/prometheus), console (a line every 10 s), or both",
 	}
 }
 
@@ -145,7 +145,7 @@ func workerFlags() []cli.Flag {
 			Usage: "`NUMBER` of rollouts that a worker runs at a time",
 		},
 		&cli.StringFlag{
-			Name: "worker-id", Sources: cli.EnvVars("AGL_WORKER_ID"), DefaultText: "Worker-<host>-<pid>-<n>",
+			Name: "worker-id", Sources: cli.EnvVars("AGL_WORKER_ID"), DefaultText: "made of host, process and number",
 			Usage: "`ID` of the worker; several get -0, -1 … behind it",
 		},
 		&cli.IntFlag{

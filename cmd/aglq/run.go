@@ -42,7 +42,7 @@ func (a *app) runCommand() *cli.Command {
 			},
 			&truthFlag{
 				Name: "managed-store", Value: "true", Sources: cli.EnvVars("AGL_MANAGED_STORE"),
-				Usage: "`TRUE` to have the store in this process, false to use the one that runs at the address",
+				Usage: "whether the store is in this process (`BOOL`), or runs at the address already",
 			},
 			storeURLFlag(),
 		}, configFlags(), workerFlags(), workerExitFlags(), backendFlags(),

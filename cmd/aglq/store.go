@@ -34,7 +34,7 @@ func (a *app) storeCommand() *cli.Command {
 				},
 				&cli.IntFlag{
 					Name: "n-workers", Value: 1, Sources: cli.EnvVars("AGL_STORE_N_WORKERS"), Validator: within(1, math.MaxInt),
-					Usage: "accepted for the sake of agl store; one process uses all cores",
+					Usage: "`NUMBER` of processes; taken for the sake of agl store: one process uses all cores",
 				},
 			},
 			backendFlags(), []cli.Flag{workerTTLFlag(0), trackerFlag()}, logFlags()),
@@ -86,7 +86,7 @@ func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (
 		return nil, err
 	}
 	s := store.New(backend, storeOptions(cmd, log, recorder))
-	ctx, stop := context.WithCancel(a.signals.drain)
+	ctx, stop := context.WithCancel(a.signals.hard) // agents that drain still need the server
 	server := &server{
 		store: s, url: accessURL(host, listener.Addr()), log: log, app: a, stop: stop, ended: make(chan error, 1),
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/aglq/aglq/queue/client"
+	"github.com/aglq/aglq/worker"
 )
 
 func (a *app) workerCommand() *cli.Command {
@@ -50,10 +51,13 @@ func (a *app) worker(ctx context.Context, cmd *cli.Command) error {
 	return workers.wait(ctx)
 }
 
-// needAgent checks that a command to run was given.
+// needAgent checks that a command to run was given and can be found.
 func (a *app) needAgent(cmd *cli.Command) error {
 	if len(a.agent) == 0 || a.agent[0] == "" {
 		return usagef(cmd, "there is no agent to run: give its command after --, as in %s -- python agent.py", cmd.FullName())
+	}
+	if err := (worker.ExecOptions{Command: a.agent}).Validate(); err != nil {
+		return usagef(cmd, "%v", err)
 	}
 	return nil
 }

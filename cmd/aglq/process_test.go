@@ -1,0 +1,349 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func storeArgs(more ...string) []string {
+	return append([]string{"store", "--host", "127.0.0.1", "--port", "0"}, more...)
+}
+
+func TestStoreEndsBySignal(t *testing.T) {
+	for _, c := range []struct {
+		signal syscall.Signal
+		code   int
+	}{{syscall.SIGINT, 130}, {syscall.SIGTERM, 143}} {
+		t.Run(c.signal.String(), func(t *testing.T) {
+			t.Parallel()
+			p := start(t, nil, storeArgs()...)
+			url := p.url()
+			p.logged("msg=healthy")
+			if code, body := get(t, url+"/v1/agl/health"); code != 200 || !strings.Contains(body, "ok") {
+				t.Errorf("health is %d %s", code, body)
+			}
+			if code, _ := get(t, url+"/v1/prometheus"); code != 404 {
+				t.Errorf("metrics without a tracker: status %d", code)
+			}
+			p.signal(c.signal)
+			p.exit(c.code)
+		})
+	}
+}
+
+func TestStoreSaysWhereItListens(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, "store", "--port", "0", "--log-format", "json")
+	var line struct{ Msg, Address, URL, Dashboard, Backend string }
+	until(t, "the listening line", func() bool {
+		for _, text := range lines(p.log.String()) {
+			if json.Unmarshal([]byte(text), &line) == nil && line.Msg == "listening" {
+				return true
+			}
+		}
+		return false
+	})
+	host, port, err := net.SplitHostPort(strings.TrimPrefix(line.URL, "http://"))
+	if err != nil || net.ParseIP(host) == nil || net.ParseIP(host).IsUnspecified() || line.Backend != "memory" {
+		t.Errorf("listening line %+v: %v", line, err)
+	}
+	if !strings.HasSuffix(line.Address, ":"+port) || line.Dashboard != line.URL+"/" {
+		t.Errorf("listening line %+v", line)
+	}
+}
+
+func TestStorePortTaken(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	p := start(t, nil, "store", "--host", "127.0.0.1", "--port", port)
+	p.exit(1)
+	if text := p.log.String(); !strings.Contains(text, "address already in use") || !strings.Contains(text, "give a free port") {
+		t.Errorf("said: %s", text)
+	}
+}
+
+func TestStoreTrackers(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, storeArgs("--tracker", "console", "prometheus")...)
+	url := p.url()
+	aglq(t, url, "enqueue", write(t, "tasks.jsonl", tasks(2)))
+	for _, path := range []string{"/v1/prometheus", "/v1/prometheus/"} {
+		code, text := get(t, url+path)
+		if code != 200 {
+			t.Fatalf("%s: status %d", path, code)
+		}
+		for _, want := range []string{
+			`agl_http_total{method="POST",path="/v1/agl/queues/rollouts/enqueue",status="201"} 1`,
+			`agl_store_total{method="enqueue_many_rollouts",status="OK",store_pubmeth="enqueue_many_rollouts"} 1`,
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %s in\n%.3000s", path, want, text)
+			}
+		}
+	}
+	p.logged("agl.http.total{path=")
+}
+
+// TestWorkerDrains ends a worker in the middle of a task, which must end well.
+func TestWorkerDrains(t *testing.T) {
+	t.Parallel()
+	url := start(t, nil, storeArgs()...).url()
+	dir := t.TempDir()
+	id := strings.TrimSpace(aglq(t, url, "enqueue", write(t, "tasks.jsonl", tasks(1))))
+	agent := fmt.Sprintf("touch %[1]s/begun; until [ -e %[1]s/end ]; do sleep 0.05; done; echo 1", dir)
+	w := start(t, nil, "worker", "--store-url", url, "--", "sh", "-c", agent)
+	until(t, "the agent to begin", func() bool { return exists(filepath.Join(dir, "begun")) })
+	w.signal(syscall.SIGTERM)
+	more := strings.TrimSpace(aglq(t, url, "enqueue", write(t, "more.jsonl", tasks(1))))
+	if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	w.exit(143)
+	if text := aglq(t, url, "rollouts", "show", id, "--json"); !strings.Contains(text, `"status":"succeeded"`) {
+		t.Errorf("the drained rollout: %s", text)
+	}
+	if text := aglq(t, url, "rollouts", "show", more, "--json"); !strings.Contains(text, `"status":"queuing"`) {
+		t.Errorf("a rollout enqueued while the worker drains: %s", text)
+	}
+}
+
+// TestWorkerStopsAtOnce gives the second signal: the agent and its children end.
+func TestWorkerStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	url := start(t, nil, storeArgs()...).url()
+	dir := t.TempDir()
+	aglq(t, url, "enqueue", write(t, "tasks.jsonl", tasks(1)))
+	agent := fmt.Sprintf("sleep 600 & echo $! > %[1]s/pid.new; mv %[1]s/pid.new %[1]s/pid; wait", dir)
+	w := start(t, nil, "worker", "--store-url", url, "--", "sh", "-c", agent)
+	until(t, "the agent to begin", func() bool { return exists(filepath.Join(dir, "pid")) })
+	w.signal(syscall.SIGINT)
+	w.signal(syscall.SIGTERM)
+	until(t, "the second signal", func() bool { // the first may not have been taken yet
+		if !w.ended() {
+			_ = w.cmd.Process.Signal(syscall.SIGTERM)
+		}
+		return w.ended()
+	})
+	if code := w.cmd.ProcessState.ExitCode(); code != 130 && code != 143 {
+		t.Errorf("exit status %d, want 130 or 143:\n%s", code, w.log)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the agent's child to end", func() bool { return gone(pid) })
+}
+
+// gone reports whether a process has ended, reaped or not.
+func gone(pid int) bool {
+	if syscall.Kill(pid, 0) != nil {
+		return true
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+// TestDeadWorkerIsReplaced kills a worker: the lease gives its rollout away.
+func TestDeadWorkerIsReplaced(t *testing.T) {
+	t.Parallel()
+	url := start(t, nil, storeArgs("--worker-ttl", "1", "--scan-interval", "0.1")...).url()
+	dir := t.TempDir()
+	id := strings.TrimSpace(aglq(t, url, "enqueue", write(t, "tasks.jsonl", tasks(1))))
+	agent := fmt.Sprintf("[ -e %[1]s/begun ] && exec echo 0.25; touch %[1]s/begun; sleep 600", dir)
+	args := []string{"worker", "--store-url", url, "--heartbeat-interval", "0.3", "--", "sh", "-c", agent}
+	first := start(t, nil, args...)
+	until(t, "the agent to begin", func() bool { return exists(filepath.Join(dir, "begun")) })
+	first.signal(syscall.SIGKILL)
+	start(t, nil, args...)
+	until(t, "the rollout to succeed", func() bool {
+		return strings.Contains(aglq(t, url, "rollouts", "show", id, "--json"), `"status":"succeeded"`)
+	})
+	if text := aglq(t, url, "attempts", id); len(lines(text)) != 3 {
+		t.Errorf("attempts:\n%s", text)
+	}
+}
+
+// results reads the file that aglq run --out writes.
+func results(t *testing.T, path string) []resultLine {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []resultLine
+	for _, line := range lines(string(text)) {
+		var r resultLine
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+const squareAgent = `read -r task
+n=${task#*:}; n=${n%\}}
+if [ "$n" = 3 ]; then echo "three is not for me" >&2; exit 7; fi
+grep -q '"prompt"' "$AGL_RESOURCES_FILE" || exit 9
+echo "thinking about $n"
+echo "{\"reward\": $((n * n))}"
+`
+
+func TestRunEndToEnd(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "results.jsonl")
+	resources := write(t, "resources.json", `{"prompt": {"resource_type": "prompt_template", "template": "x", "engine": "jinja"}}`)
+	p := start(t, nil, "run", "--tasks", write(t, "tasks.jsonl", tasks(6)), "--resources", resources, "--n-runners", "2",
+		"--max-attempts", "2", "--out", out, "--", "sh", write(t, "agent.sh", squareAgent))
+	p.exit(1)
+	all := results(t, out)
+	if len(all) != 6 {
+		t.Fatalf("%d results, want 6", len(all))
+	}
+	for _, r := range all {
+		var task struct{ N float64 }
+		if err := json.Unmarshal(r.Input, &task); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case task.N == 3:
+			if r.Status != "failed" || r.Attempts != 2 || r.Reward != nil || r.Error == nil || !strings.Contains(*r.Error, "three is not for me") {
+				t.Errorf("failing task: %+v %v", r, r.Error)
+			}
+		case r.Status != "succeeded" || r.Reward == nil || *r.Reward != task.N*task.N || r.Error != nil:
+			t.Errorf("task %v: %+v", task.N, r)
+		}
+	}
+	p.logged("6 of 6 rollouts done")
+	p.logged("5 succeeded, 1 failed, mean reward 9.2")
+}
+
+func TestRunPrintsResults(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, "run", "--tasks", write(t, "tasks.jsonl", `{"input": 1, "mode": "val"}`+"\n2\n"), "--", "echo", "0.5")
+	p.exit(0)
+	for _, line := range lines(p.out.String()) {
+		if !strings.HasPrefix(line, "ro-") || !strings.Contains(line, " succeeded reward=0.5 ") {
+			t.Errorf("result line %q", line)
+		}
+	}
+	if n := len(lines(p.out.String())); n != 2 {
+		t.Errorf("%d result lines, want 2", n)
+	}
+}
+
+// TestRunEndsBySignal lets what runs end, and cancels what waits.
+func TestRunEndsBySignal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	out := filepath.Join(dir, "results.jsonl")
+	agent := fmt.Sprintf("touch %[1]s/begun; until [ -e %[1]s/end ]; do sleep 0.05; done; echo 1", dir)
+	p := start(t, nil, "run", "--tasks", write(t, "tasks.jsonl", tasks(3)), "--out", out, "--", "sh", "-c", agent)
+	until(t, "the agent to begin", func() bool { return exists(filepath.Join(dir, "begun")) })
+	p.signal(syscall.SIGINT)
+	p.logged("stopping")
+	if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	p.exit(130)
+	by := map[string]int{}
+	for _, r := range results(t, out) {
+		by[string(r.Status)]++
+	}
+	if by["succeeded"] != 1 || by["cancelled"] != 2 {
+		t.Errorf("results %v, want 1 succeeded and 2 cancelled", by)
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+}
+
+// TestRolesSplit gives two processes one command line and different roles.
+func TestRolesSplit(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "results.jsonl")
+	env := []string{"AGL_SERVER_HOST=127.0.0.1", "AGL_SERVER_PORT=" + freePort(t)}
+	args := []string{
+		"run", "--tasks", write(t, "tasks.jsonl", tasks(4)), "--out", out, "--concurrency", "2",
+		"--exit-when-store-gone", "1", "--", "sh", "-c", "echo 0.75",
+	}
+	runner := start(t, append(env, "AGL_CURRENT_ROLE=runner"), args...)
+	algorithm := start(t, append(env, "AGL_CURRENT_ROLE=algorithm"), args...)
+	algorithm.exit(0)
+	all := results(t, out)
+	if len(all) != 4 || all[0].Reward == nil || *all[0].Reward != 0.75 {
+		t.Errorf("results %+v", all)
+	}
+	if runner.ended() {
+		t.Error("the runner ended with the algorithm; it should wait for the next one")
+	}
+	runner.signal(syscall.SIGTERM)
+	runner.exit(143)
+}
+
+// TestUnmanagedStore runs against a store that is there already.
+func TestUnmanagedStore(t *testing.T) {
+	t.Parallel()
+	store := start(t, append([]string{}, "AGL_CURRENT_ROLE=store", "AGL_SERVER_PORT=0", "AGL_SERVER_HOST=127.0.0.1"), "run")
+	url := store.url()
+	p := start(t, []string{"AGL_MANAGED_STORE=0", "AGL_STORE_URL=" + url}, "run",
+		"--tasks", write(t, "tasks.jsonl", tasks(2)), "--", "sh", "-c", "echo 1")
+	p.exit(0)
+	if text := aglq(t, url, "rollouts", "--status", "succeeded", "--json"); len(lines(text)) != 2 {
+		t.Errorf("rollouts in the store:\n%s", text)
+	}
+	store.signal(syscall.SIGTERM)
+	store.exit(143)
+}
+
+// TestAlgorithms runs both against a store with one worker.
+func TestAlgorithms(t *testing.T) {
+	t.Parallel()
+	url := start(t, nil, storeArgs()...).url()
+	start(t, nil, "worker", "--store-url", url, "--concurrency", "2", "--", "sh", "-c",
+		`read -r task; x=${task#*'"x":'}; echo "${x%%[,\}]*}"`)
+	b := start(t, []string{"AGL_STORE_URL=" + url}, "algorithm", "baseline", "--polling-interval", "0.05",
+		"--train", write(t, "train.jsonl", "{\"x\":0.5}\n{\"x\":1}\n"), "--val", write(t, "val.jsonl", "{\"x\":0}\n"))
+	b.exit(0)
+	b.logged("3 of 3 rollouts done")
+	b.logged("mean reward 0.5")
+
+	space := write(t, "space.json", `{"parameters": [{"name": "x", "type": "float", "low": 0, "high": 1}]}`)
+	text := aglq(t, url, "algorithm", "cem", "--space", space, "--rounds", "3", "--population", "4", "--seed", "7")
+	all := lines(text)
+	if len(all) < 5 || !strings.Contains(all[0], "ROUND") || !strings.Contains(text, "best reward 0.") {
+		t.Errorf("cem printed:\n%s", text)
+	}
+	var last struct {
+		Round int
+		Best  *struct{ Reward float64 }
+	}
+	text = aglq(t, url, "algorithm", "cem", "--space", space, "--rounds", "1", "--population", "3", "--json")
+	all = lines(text)
+	if err := json.Unmarshal([]byte(all[len(all)-1]), &last); err != nil || last.Round != 1 || last.Best == nil {
+		t.Errorf("cem --json printed (%v):\n%s", err, text)
+	}
+}
