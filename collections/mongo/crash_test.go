@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,10 +38,10 @@ func TestKilledServer(t *testing.T) {
 	defer b.Close(context.Background())
 	ack := acknowledged{claimed: map[string]bool{}, spans: map[string]int{}}
 	for round := range 2 {
-		ctx, stop := context.WithCancel(t.Context())
+		var stop atomic.Bool // calls are not cut short: what they do would go on in the server
 		var load sync.WaitGroup
 		for worker := range 4 {
-			load.Go(func() { ack.work(ctx, b, fmt.Sprintf("%d-%d", round, worker)) })
+			load.Go(func() { ack.work(t.Context(), &stop, b, fmt.Sprintf("%d-%d", round, worker)) })
 		}
 		waitFor(t, func() bool { return ack.count() >= 60*(2*round+1) })
 		server.Kill()
@@ -50,7 +51,7 @@ func TestKilledServer(t *testing.T) {
 		server.Restart(t)
 		after := ack.count()
 		waitFor(t, func() bool { return ack.count() >= after+60 })
-		stop()
+		stop.Store(true)
 		load.Wait()
 		ack.check(t, b)
 	}
@@ -77,9 +78,9 @@ func (a *acknowledged) count() int {
 	return len(a.claimed)
 }
 
-// work enqueues, claims and stores spans until ctx ends.
-func (a *acknowledged) work(ctx context.Context, b *mongo.Backend, name string) {
-	for i := 0; ctx.Err() == nil; i++ {
+// work enqueues, claims and stores spans until it is told to stop.
+func (a *acknowledged) work(ctx context.Context, stop *atomic.Bool, b *mongo.Backend, name string) {
+	for i := 0; !stop.Load(); i++ {
 		ids := []string{fmt.Sprintf("ro-%s-%d-a", name, i), fmt.Sprintf("ro-%s-%d-b", name, i)}
 		err := b.Atomic(ctx, func(tx collections.Tx) error {
 			return tx.InsertRollouts([]*queue.Record{

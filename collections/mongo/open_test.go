@@ -1,6 +1,7 @@
 package mongo_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/aglq/aglq/collections"
@@ -163,7 +163,7 @@ func TestTooLarge(t *testing.T) {
 		t.Error("spans are stored beside one that is refused")
 	}
 	rs, err := b.Records(t.Context(), []string{"ro-1", "ro-2", "ro-3"})
-	if err != nil || len(rs) != 2 || !cmp.Equal(rs[0].Rollout.Input, nearly) {
+	if err != nil || len(rs) != 2 || !bytes.Equal(rs[0].Rollout.Input, nearly) {
 		t.Errorf("%d records, error %v", len(rs), err)
 	}
 }
