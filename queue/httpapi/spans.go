@@ -1,0 +1,510 @@
+package httpapi
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
+)
+
+func (c *call) addSpan() error {
+	buf := buffers.Get().(*[]byte)
+	defer putBuffer(buf)
+	var v checker
+	body, err := c.jsonInto(&v, (*buf)[:0])
+	if err != nil {
+		return err
+	}
+	if cap(body) > cap(*buf) {
+		*buf = body
+	}
+	var span queue.Span
+	if v.body(body) {
+		span = v.span(body)
+	}
+	if err := v.err(); err != nil {
+		return err
+	}
+	stored, err := c.server.store.AddSpan(c.ctx(), span)
+	if err == nil {
+		one(c, http.StatusCreated, stored)
+	}
+	return err
+}
+
+func (c *call) nextSequence() error {
+	var v checker
+	body, err := c.json(&v)
+	if err != nil {
+		return err
+	}
+	var id string
+	if v.body(body) {
+		id = v.needText(&inBody, body, "rollout_id")
+		v.needText(&inBody, body, "attempt_id")
+	}
+	if err := v.err(); err != nil {
+		return err
+	}
+	n, err := c.server.store.NextSequence(c.ctx(), id, 1)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, func(dst []byte) []byte {
+		dst = append(dst, `{"sequence_id":`...)
+		dst = rawjson.AppendInt(dst, n)
+		return append(dst, '}')
+	})
+}
+
+// The members of a span, in wire order.
+const (
+	spanRollout = iota
+	spanAttempt
+	spanSequence
+	spanTrace
+	spanID
+	spanParentID
+	spanName
+	spanStatus
+	spanAttributes
+	spanEvents
+	spanLinks
+	spanStart
+	spanEnd
+	spanContext
+	spanParent
+	spanResource
+	spanMembers
+)
+
+var spanNames = [spanMembers]string{
+	"rollout_id", "attempt_id", "sequence_id", "trace_id", "span_id", "parent_id", "name", "status", "attributes",
+	"events", "links", "start_time", "end_time", "context", "parent", "resource",
+}
+
+var statusCodes = []string{"UNSET", "OK", "ERROR"}
+
+// span reads a span into memory of its own: its JSON parts are cut from one
+// array. All members are required, null or not.
+func (v *checker) span(body rawjson.Value) queue.Span {
+	var given [spanMembers]rawjson.Value
+	extra := []byte(nil)
+members:
+	for key, x := range body.Members() {
+		for i, name := range spanNames {
+			if string(key) == name {
+				given[i] = x
+				continue members
+			}
+		}
+		extra = appendMember(extra, key, v.payload(x))
+	}
+	var at [spanMembers]loc
+	for i, name := range spanNames {
+		at[i] = inBody.at(name)
+	}
+	text := func(i int) string {
+		if given[i] == nil {
+			v.missing(&at[i], body)
+			return ""
+		}
+		return v.text(&at[i], given[i])
+	}
+	s := queue.Span{RolloutID: text(spanRollout), AttemptID: text(spanAttempt)}
+	if given[spanSequence] == nil {
+		v.missing(&at[spanSequence], body)
+	} else if s.SequenceID = v.int(&at[spanSequence], given[spanSequence]); s.SequenceID == queue.NumberOnArrival {
+		v.fail(&at[spanSequence], "int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size",
+			given[spanSequence], "")
+	}
+	s.TraceID, s.SpanID = text(spanTrace), text(spanID)
+	if given[spanParentID] == nil {
+		v.missing(&at[spanParentID], body)
+	} else {
+		s.ParentID = v.optText(&at[spanParentID], given[spanParentID])
+	}
+	s.Name = text(spanName)
+
+	buf := buffers.Get().(*[]byte)
+	defer putBuffer(buf)
+	out := (*buf)[:0]
+	var ends [spanMembers]int
+	for _, i := range [...]int{spanStatus, spanAttributes, spanEvents, spanLinks, spanContext, spanParent, spanResource} {
+		if given[i] == nil {
+			v.missing(&at[i], body)
+			continue
+		}
+		switch i {
+		case spanStatus:
+			out = v.traceStatus(&at[i], given[i], out)
+		case spanAttributes:
+			out = v.attributes(&at[i], given[i], out)
+		case spanEvents:
+			out = v.listOf(&at[i], given[i], out, v.event)
+		case spanLinks:
+			out = v.listOf(&at[i], given[i], out, v.link)
+		case spanContext, spanParent:
+			out = v.optSpanContext(&at[i], given[i], out)
+		case spanResource:
+			out = v.otelResource(&at[i], given[i], out)
+		}
+		ends[i] = len(out)
+	}
+	times := [2]**float64{&s.StartTime, &s.EndTime}
+	for n, i := range [...]int{spanStart, spanEnd} {
+		if given[i] == nil {
+			v.missing(&at[i], body)
+			continue
+		}
+		*times[n] = v.optFloat(&at[i], given[i])
+	}
+	*buf = out
+	if len(v.problems) > 0 {
+		return s
+	}
+	own := rawjson.Value(bytes.Clone(out))
+	from := 0
+	cut := func(i int) rawjson.Value {
+		part := own[from:ends[i]:ends[i]]
+		from = ends[i]
+		return part
+	}
+	s.Status, s.Attributes, s.Events, s.Links = cut(spanStatus), cut(spanAttributes), cut(spanEvents), cut(spanLinks)
+	s.Context, s.Parent, s.Resource = cut(spanContext), cut(spanParent), cut(spanResource)
+	if extra != nil {
+		s.Extra = append(extra, '}')
+	}
+	return s
+}
+
+// appendMember appends a member to an object that is still open; nil begins one.
+func appendMember(dst, key []byte, x rawjson.Value) []byte {
+	if dst == nil {
+		dst = append(dst, '{')
+	} else {
+		dst = append(dst, ',')
+	}
+	dst = append(dst, '"')
+	dst = append(dst, key...)
+	dst = append(dst, '"', ':')
+	return append(dst, x...)
+}
+
+// extras appends the members of x that are not declared, and closes the object.
+func (v *checker) extras(x rawjson.Value, out []byte, declared ...string) []byte {
+members:
+	for key, val := range x.Members() {
+		for _, name := range declared {
+			if string(key) == name {
+				continue members
+			}
+		}
+		out = appendMember(out, key, v.payload(val))
+	}
+	return append(out, '}')
+}
+
+func (v *checker) traceStatus(at *loc, x rawjson.Value, out []byte) []byte {
+	if !v.object(at, x) {
+		return out
+	}
+	out = append(out, `{"status_code":`...)
+	here := at.at("status_code")
+	if code := x.Get("status_code"); code != nil {
+		out = rawjson.AppendString(out, literal(v, &here, code, statusCodes))
+	} else {
+		v.missing(&here, x)
+	}
+	out = append(out, `,"description":`...)
+	here = at.at("description")
+	out = v.appendOptText(&here, x.Get("description"), out)
+	return v.extras(x, out, "status_code", "description")
+}
+
+func (v *checker) appendOptText(at *loc, x rawjson.Value, out []byte) []byte {
+	if x.IsNull() {
+		return append(out, "null"...)
+	}
+	v.text(at, x)
+	return append(out, x...)
+}
+
+// appendText appends a required text member.
+func (v *checker) appendText(at *loc, x rawjson.Value, name string, out []byte) []byte {
+	here := at.at(name)
+	val := x.Get(name)
+	switch {
+	case val == nil:
+		v.missing(&here, x)
+	case val.Kind() != rawjson.KindString:
+		v.text(&here, val)
+	}
+	return append(out, val...)
+}
+
+func (v *checker) listOf(at *loc, x rawjson.Value, out []byte, item func(*loc, rawjson.Value, []byte) []byte) []byte {
+	if !v.list(at, x) {
+		return out
+	}
+	out = append(out, '[')
+	n := 0
+	for e := range x.Elements() {
+		if n > 0 {
+			out = append(out, ',')
+		}
+		here := at.item(n)
+		out = item(&here, e, out)
+		n++
+	}
+	return append(out, ']')
+}
+
+func (v *checker) event(at *loc, x rawjson.Value, out []byte) []byte {
+	if !v.object(at, x) {
+		return out
+	}
+	out = append(out, `{"name":`...)
+	out = v.appendText(at, x, "name", out)
+	out = append(out, `,"attributes":`...)
+	here := at.at("attributes")
+	if attributes := x.Get("attributes"); attributes != nil {
+		out = v.attributes(&here, attributes, out)
+	} else {
+		v.missing(&here, x)
+	}
+	out = append(out, `,"timestamp":`...)
+	here = at.at("timestamp")
+	if t := v.optFloat(&here, x.Get("timestamp")); t != nil {
+		out = rawjson.AppendFloat(out, *t)
+	} else {
+		out = append(out, "null"...)
+	}
+	return v.extras(x, out, "name", "attributes", "timestamp")
+}
+
+func (v *checker) link(at *loc, x rawjson.Value, out []byte) []byte {
+	if !v.object(at, x) {
+		return out
+	}
+	out = append(out, `{"context":`...)
+	here := at.at("context")
+	if context := x.Get("context"); context != nil {
+		out = v.spanContext(&here, context, out)
+	} else {
+		v.missing(&here, x)
+	}
+	out = append(out, `,"attributes":`...)
+	here = at.at("attributes")
+	if attributes := x.Get("attributes"); attributes.IsNull() {
+		out = append(out, "null"...)
+	} else {
+		out = v.attributes(&here, attributes, out)
+	}
+	return v.extras(x, out, "context", "attributes")
+}
+
+func (v *checker) optSpanContext(at *loc, x rawjson.Value, out []byte) []byte {
+	if x.IsNull() {
+		return append(out, "null"...)
+	}
+	return v.spanContext(at, x, out)
+}
+
+func (v *checker) spanContext(at *loc, x rawjson.Value, out []byte) []byte {
+	if !v.object(at, x) {
+		return out
+	}
+	out = append(out, `{"trace_id":`...)
+	out = v.appendText(at, x, "trace_id", out)
+	out = append(out, `,"span_id":`...)
+	out = v.appendText(at, x, "span_id", out)
+	out = append(out, `,"is_remote":`...)
+	here := at.at("is_remote")
+	if remote := x.Get("is_remote"); remote == nil {
+		v.missing(&here, x)
+	} else if v.bool(&here, remote) {
+		out = append(out, "true"...)
+	} else {
+		out = append(out, "false"...)
+	}
+	out = append(out, `,"trace_state":`...)
+	here = at.at("trace_state")
+	state := x.Get("trace_state")
+	switch {
+	case state == nil:
+		v.missing(&here, x)
+	case v.dict(&here, state) != nil:
+		for key, val := range state.Members() {
+			if val.Kind() != rawjson.KindString {
+				entry := here.at(rawjson.Unescape(key))
+				v.text(&entry, val)
+			}
+		}
+	}
+	out = append(out, state...)
+	return v.extras(x, out, "trace_id", "span_id", "is_remote", "trace_state")
+}
+
+func (v *checker) otelResource(at *loc, x rawjson.Value, out []byte) []byte {
+	if !v.object(at, x) {
+		return out
+	}
+	out = append(out, `{"attributes":`...)
+	here := at.at("attributes")
+	if attributes := x.Get("attributes"); attributes != nil {
+		out = v.attributes(&here, attributes, out)
+	} else {
+		v.missing(&here, x)
+	}
+	out = append(out, `,"schema_url":`...)
+	out = v.appendText(at, x, "schema_url", out)
+	return append(out, '}')
+}
+
+// attributes appends an object of attribute values.
+func (v *checker) attributes(at *loc, x rawjson.Value, out []byte) []byte {
+	if x.Kind() != rawjson.KindObject {
+		v.fail(at, "dict_type", "Input should be a valid dictionary", x, "")
+		return out
+	}
+	out = append(out, '{')
+	first := true
+	for key, val := range x.Members() {
+		if !first {
+			out = append(out, ',')
+		}
+		first = false
+		out = append(out, '"')
+		out = append(out, key...)
+		out = append(out, '"', ':')
+		switch val.Kind() {
+		case rawjson.KindString, rawjson.KindBool, rawjson.KindInteger, rawjson.KindFloat:
+			out = append(out, val...)
+		case rawjson.KindNonFinite:
+			out = rawjson.ReplaceNonFinite(out, val, true)
+		default:
+			start := len(out)
+			var ok bool
+			if out, ok = appendUniform(out, val); !ok {
+				out = out[:start]
+				here := at.at(rawjson.Unescape(key))
+				v.badAttribute(&here, val)
+			}
+		}
+	}
+	return append(out, '}')
+}
+
+// appendUniform appends an array brought to one scalar type: the first of
+// string, boolean, integer and float that all elements are, else the first of
+// boolean, integer and float that all can be read as. Other values are not ok.
+func appendUniform(out []byte, x rawjson.Value) (_ []byte, ok bool) {
+	if x.Kind() != rawjson.KindArray {
+		return out, false
+	}
+	var has [rawjson.KindObject + 1]bool
+	kinds := 0
+	for e := range x.Elements() {
+		if k := e.Kind(); !has[k] {
+			has[k] = true
+			kinds++
+		}
+	}
+	switch {
+	case has[rawjson.KindNull] || has[rawjson.KindArray] || has[rawjson.KindObject]:
+		return out, false
+	case kinds <= 1 && !has[rawjson.KindNonFinite]:
+		return append(out, x...), true
+	}
+	for _, read := range [...]func([]byte, rawjson.Value) ([]byte, bool){appendAsNumber, appendAsBool, appendAsInt, appendAsFloat} {
+		start := len(out)
+		out = append(out, '[')
+		ok = true
+		for e := range x.Elements() {
+			if len(out) > start+1 {
+				out = append(out, ',')
+			}
+			if out, ok = read(out, e); !ok {
+				break
+			}
+		}
+		if ok {
+			return append(out, ']'), true
+		}
+		out = out[:start]
+	}
+	return out, false
+}
+
+// appendAsNumber writes numbers as floats, and words for those that are none.
+func appendAsNumber(out []byte, x rawjson.Value) ([]byte, bool) {
+	f, ok := x.Float()
+	if x.Kind() == rawjson.KindNonFinite {
+		return rawjson.ReplaceNonFinite(out, x, true), true
+	}
+	return rawjson.AppendFloat(out, f), ok
+}
+
+func appendAsBool(out []byte, x rawjson.Value) ([]byte, bool) {
+	b, ok := looseBool(x)
+	if b {
+		return append(out, "true"...), ok
+	}
+	return append(out, "false"...), ok
+}
+
+func appendAsInt(out []byte, x rawjson.Value) ([]byte, bool) {
+	var v checker
+	n := v.int(&inBody, x)
+	return rawjson.AppendInt(out, n), len(v.problems) == 0
+}
+
+func appendAsFloat(out []byte, x rawjson.Value) ([]byte, bool) {
+	if x.Kind() == rawjson.KindNonFinite {
+		return appendAsNumber(out, x)
+	}
+	var v checker
+	f := v.float(&inBody, x)
+	return rawjson.AppendFloat(out, f), len(v.problems) == 0
+}
+
+// badAttribute notes, as the reference does, why each of the eight types that an
+// attribute may have does not fit.
+func (v *checker) badAttribute(at *loc, x rawjson.Value) {
+	as := at.at("str")
+	v.fail(&as, "string_type", "Input should be a valid string", x, "")
+	as = at.at("bool")
+	v.fail(&as, "bool_type", "Input should be a valid boolean", x, "")
+	as = at.at("int")
+	v.fail(&as, "int_type", "Input should be a valid integer", x, "")
+	as = at.at("float")
+	v.fail(&as, "float_type", "Input should be a valid number", x, "")
+	for _, typ := range [...]string{"str", "bool", "int", "float"} {
+		as = at.at(strings.Replace(sequenceOf, "T", typ, 1))
+		if x.Kind() != rawjson.KindArray {
+			v.fail(&as, "is_instance_of", "Input should be an instance of Sequence", x, `{"class":"Sequence"}`)
+			continue
+		}
+		i := 0
+		for e := range x.Elements() {
+			here := as.item(i)
+			i++
+			switch typ {
+			case "str":
+				v.text(&here, e)
+			case "bool":
+				v.bool(&here, e)
+			case "int":
+				v.int(&here, e)
+			default:
+				v.float(&here, e)
+			}
+		}
+	}
+}
+
+// sequenceOf is the reference's name for an array of T in a problem's place.
+const sequenceOf = "json-or-python[json=list[T],python=chain[is-instance[Sequence],function-wrap[sequence_validator()]]]"
