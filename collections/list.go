@@ -224,12 +224,24 @@ func ContainsFold(s, sub string) bool {
 	if strings.Contains(s, sub) {
 		return true
 	}
+	if strings.IndexFunc(sub, hasCase) < 0 {
+		return false
+	}
 	for i := range s {
-		if hasPrefixFold(s[i:], sub) {
+		if mayFold(s[i], sub[0]) && hasPrefixFold(s[i:], sub) {
 			return true
 		}
 	}
 	return false
+}
+
+func hasCase(r rune) bool { return unicode.SimpleFold(r) != r }
+
+// mayFold rules out most positions by their first byte: ASCII letters that
+// differ do so in any case.
+func mayFold(a, b byte) bool {
+	const caseBit = 'a' - 'A'
+	return a|caseBit == b|caseBit || a >= utf8.RuneSelf || b >= utf8.RuneSelf
 }
 
 func hasPrefixFold(s, prefix string) bool {

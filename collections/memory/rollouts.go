@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"iter"
 	"slices"
 
 	"github.com/aglq/aglq/collections"
@@ -74,8 +75,10 @@ func (b *Backend) QueryRollouts(_ context.Context, q queue.RolloutQuery) (queue.
 	return collections.PageRollouts(candidates.matches(&q), q.Paging), nil
 }
 
-// selection says which classes a query takes.
-type selection [classes]bool
+// selection says which classes a query takes, a bit for each.
+type selection uint64
+
+func (s selection) has(c class) bool { return s>>c&1 != 0 }
 
 func selectClasses(q *queue.RolloutQuery) (s selection) {
 	r := &queue.Record{}
@@ -94,7 +97,9 @@ func selectClasses(q *queue.RolloutQuery) (s selection) {
 			default:
 				r.Rollout.Mode = "?"
 			}
-			s[newClass(status, mode)] = collections.MatchRollout(r, &byClass)
+			if collections.MatchRollout(r, &byClass) {
+				s |= 1 << newClass(status, mode)
+			}
 		}
 	}
 	return s
@@ -103,9 +108,9 @@ func selectClasses(q *queue.RolloutQuery) (s selection) {
 // page cuts a page by start time out of the selected rollouts.
 func (t *table) page(s selection, p queue.Paging) queue.Page[*queue.Record] {
 	out := queue.Page[*queue.Record]{Limit: p.Limit, Offset: p.Offset}
-	for c, chosen := range s {
-		if chosen {
-			out.Total += t.counts[c]
+	for c, n := range t.counts {
+		if s.has(class(c)) {
+			out.Total += n
 		}
 	}
 	if out.Total == len(t.records) && !(p.Descending && p.SortBy != "") {
@@ -119,24 +124,56 @@ func (t *table) page(s selection, p queue.Paging) queue.Page[*queue.Record] {
 		return out
 	}
 	if p.Descending && p.SortBy != "" {
-		tied := func(a, b *queue.Record) bool { return a.Rollout.StartTime == b.Rollout.StartTime }
-		out.Items = backwards(t.records, func(i int) bool { return s[t.class[i]] }, tied, from, to)
+		out.Items = backwards(t.descending(s), startTogether, from, to)
 		return out
 	}
 	out.Items = make([]*queue.Record, 0, to-from)
 	seen := 0
-	for i, c := range t.class {
-		if !s[c] {
-			continue
-		}
+	for r := range t.ascending(s) {
 		if seen >= from {
-			out.Items = append(out.Items, t.records[i])
+			out.Items = append(out.Items, r)
 		}
 		if seen++; seen == to {
 			break
 		}
 	}
 	return out
+}
+
+func startTogether(a, b *queue.Record) bool { return a.Rollout.StartTime == b.Rollout.StartTime }
+
+// ascending walks the selected rollouts in list order.
+func (t *table) ascending(s selection) iter.Seq[*queue.Record] {
+	return func(yield func(*queue.Record) bool) {
+		for block, present := range t.present {
+			if selection(present)&s == 0 {
+				continue
+			}
+			from := block * blockRows
+			for i, c := range t.class[from:min(from+blockRows, len(t.class))] {
+				if s.has(c) && !yield(t.records[from+i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// descending is ascending from the end.
+func (t *table) descending(s selection) iter.Seq[*queue.Record] {
+	return func(yield func(*queue.Record) bool) {
+		for block := len(t.present) - 1; block >= 0; block-- {
+			if selection(t.present[block])&s == 0 {
+				continue
+			}
+			from := block * blockRows
+			for i := min(from+blockRows, len(t.class)) - 1; i >= from; i-- {
+				if s.has(t.class[i]) && !yield(t.records[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // bounds are the first and last index of a page of n items.
@@ -148,11 +185,11 @@ func bounds(p queue.Paging, n int) (from, to int) {
 	return from, from + min(p.Limit, n-from)
 }
 
-// backwards reads sorted items from the end and returns the matching ones from
-// the from-th up to the to-th; ties stay in order.
-func backwards[T any](items []T, match func(i int) bool, tied func(a, b T) bool, from, to int) []T {
+// backwards takes sorted items from the end and returns those from the from-th
+// up to the to-th; ties stay in order.
+func backwards[T any](fromEnd iter.Seq[T], tied func(a, b T) bool, from, to int) []T {
 	out := make([]T, 0, to-from)
-	var run []T // tied matches, last first
+	var run []T // tied items, last first
 	seen := 0
 	flush := func() {
 		for _, item := range slices.Backward(run) {
@@ -163,14 +200,14 @@ func backwards[T any](items []T, match func(i int) bool, tied func(a, b T) bool,
 		}
 		run = run[:0]
 	}
-	for i := len(items) - 1; i >= 0 && seen < to; i-- {
-		if !match(i) {
-			continue
-		}
-		if len(run) > 0 && !tied(run[0], items[i]) {
+	for item := range fromEnd {
+		if len(run) > 0 && !tied(run[0], item) {
 			flush()
+			if seen >= to {
+				return out
+			}
 		}
-		run = append(run, items[i])
+		run = append(run, item)
 	}
 	flush()
 	return out
@@ -204,13 +241,7 @@ func (t *table) candidates(q *queue.RolloutQuery) candidates {
 	if !classesOnly || (q.Statuses == nil && q.Modes == nil) {
 		return candidates{records: slices.Clone(t.records)}
 	}
-	var c candidates
-	for i, class := range t.class {
-		if s[class] {
-			c.records = append(c.records, t.records[i])
-		}
-	}
-	return c
+	return candidates{records: slices.Collect(t.ascending(s))}
 }
 
 // given gets the records of ids, each once, in list order.

@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 	"sync"
 
 	"github.com/aglq/aglq/collections"
@@ -164,7 +165,14 @@ func pageSorted(spans []*queue.Span, p queue.Paging) queue.Page[queue.Span] {
 	chosen := spans[from:to]
 	if p.Descending {
 		tied := func(a, b *queue.Span) bool { return a.SequenceID == b.SequenceID }
-		chosen = backwards(spans, func(int) bool { return true }, tied, from, to)
+		fromEnd := func(yield func(*queue.Span) bool) {
+			for _, s := range slices.Backward(spans) {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+		chosen = backwards(fromEnd, tied, from, to)
 	}
 	out := queue.Page[queue.Span]{
 		Items: make([]queue.Span, len(chosen)), Limit: p.Limit, Offset: p.Offset, Total: len(spans),

@@ -15,6 +15,9 @@ type table struct {
 	records []*queue.Record
 	byPos   []*row
 	class   []class
+	// present has a bit for each class among the blockRows rollouts of a block, so
+	// that a filtered page passes over whole blocks.
+	present []uint64
 
 	counts   [classes]int
 	attempts int
@@ -56,8 +59,11 @@ func (t *table) put(r *queue.Record) (before *queue.Record, at *row) {
 		t.attempts -= len(before.Attempts)
 	}
 	c := classOf(r)
-	t.class[at.pos] = c
 	t.counts[c]++
+	if before == nil || t.class[at.pos] != c {
+		t.class[at.pos] = c
+		t.summarise(at.pos / blockRows)
+	}
 	t.attempts += len(r.Attempts)
 	var place int64
 	var due float64
@@ -105,7 +111,25 @@ func (t *table) insert(r *queue.Record) *row {
 	for i := pos + 1; i < len(t.byPos); i++ {
 		t.byPos[i].pos = i
 	}
+	if (len(t.records)-1)%blockRows == 0 {
+		t.present = append(t.present, 0)
+	}
+	for block := pos/blockRows + 1; block < len(t.present); block++ {
+		t.summarise(block)
+	}
 	return at
+}
+
+// blockRows is the number of rollouts that one word of present sums up.
+const blockRows = 128
+
+func (t *table) summarise(block int) {
+	from := block * blockRows
+	var present uint64
+	for _, c := range t.class[from:min(from+blockRows, len(t.class))] {
+		present |= 1 << c
+	}
+	t.present[block] = present
 }
 
 // class is a rollout's status and mode in one byte.
