@@ -95,6 +95,12 @@ export function notice(kind, ...children) {
   return h(`p.notice.${kind}`, kind === 'error' ? { role: 'alert' } : {}, ...children);
 }
 
+/** tell puts nodes in a live region, and leaves it alone when they say what it says already. */
+export function tell(place, ...nodes) {
+  const same = nodes.length === place.childNodes.length && nodes.every((node, i) => node.isEqualNode(place.childNodes[i]));
+  if (!same) place.replaceChildren(...nodes);
+}
+
 // Beyond this many members a list in the JSON viewer is cut, with a button for the rest.
 const MEMBERS = 200;
 

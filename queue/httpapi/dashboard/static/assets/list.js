@@ -2,7 +2,7 @@
 // shows is in the page's address, so that a link leads back to it.
 
 import { get } from './api.js';
-import { h, notice, reconcile } from './dom.js';
+import { h, notice, reconcile, tell } from './dom.js';
 
 /**
  * list mounts a list view in root and returns its refresh function (signal => promise).
@@ -91,10 +91,10 @@ export function list(root, spec) {
         turn('First', 0, state.page === 0), turn('Previous', state.page - 1, state.page === 0),
         turn('Next', state.page + 1, state.page >= last), turn('Last', last, state.page >= last)),
     }]);
-    if (page.items.length) message.replaceChildren();
-    else if (page.total) message.replaceChildren(notice('empty', 'This page is past the end. Press First.'));
-    else if (isFiltered(spec, state)) message.replaceChildren(notice('empty', 'Nothing matches. Take a filter away to see more.'));
-    else message.replaceChildren(notice('empty', spec.empty));
+    if (page.items.length) tell(message);
+    else if (page.total) tell(message, notice('empty', 'This page is past the end. Press First.'));
+    else if (isFiltered(spec, state)) tell(message, notice('empty', 'Nothing matches. Take a filter away to see more.'));
+    else tell(message, notice('empty', spec.empty));
     table.hidden = !page.items.length;
   }
 
@@ -115,7 +115,8 @@ export function list(root, spec) {
       draw(page, details);
     } catch (error) {
       if (error.name === 'AbortError') return;
-      message.replaceChildren(notice('error', error.message));
+      tell(message, notice('error', error.message));
+      table.hidden = !body.hasChildNodes();
     }
   }
   return refresh;

@@ -1,7 +1,7 @@
 // The settings form.
 
 import { get } from './api.js';
-import { h, notice } from './dom.js';
+import { h, notice, tell } from './dom.js';
 import { applyTheme, defaults, load, save } from './settings.js';
 
 /** mount shows the form in root; it has nothing to refresh. */
@@ -32,14 +32,14 @@ export default function mount(root) {
     try {
       save(settings);
     } catch (error) {
-      return answer.replaceChildren(notice('error', `This browser does not keep settings: ${error.message}. Allow site data for this page.`));
+      return tell(answer, notice('error', `This browser does not keep settings: ${error.message}. Allow site data for this page.`));
     }
     applyTheme(settings);
     try {
       const { name } = await get('statistics');
-      answer.replaceChildren(notice('empty', `Saved. The store (${name}) answers.`));
+      tell(answer, notice('empty', `Saved. The store (${name}) answers.`));
     } catch (error) {
-      answer.replaceChildren(notice('error', `Saved, but: ${error.message}`));
+      tell(answer, notice('error', `Saved, but: ${error.message}`));
     }
   }
 }

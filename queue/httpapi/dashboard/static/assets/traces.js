@@ -1,7 +1,7 @@
 // The spans of a rollout, or of one attempt of it, as a tree with bars by time.
 
 import { get, query } from './api.js';
-import { badge, h, json, mono, none, notice, panel, reconcile, seconds, setStyle, when } from './dom.js';
+import { badge, h, json, mono, none, notice, panel, reconcile, seconds, setStyle, tell, when } from './dom.js';
 import { range, rewards, spanKey, tree } from './spans.js';
 
 // Spans in a page of the waterfall, and rollouts offered by the picker.
@@ -70,8 +70,8 @@ export default function mount(root) {
       })));
       return found.items;
     } catch (error) {
-      message.replaceChildren(notice('error', error.message));
-      return [];
+      tell(message, notice('error', error.message));
+      return null;
     }
   }
 
@@ -91,8 +91,8 @@ export default function mount(root) {
     body.hidden = true;
     summary.replaceChildren();
     pager.replaceChildren();
-    if (message.querySelector('.error')) return;
-    message.replaceChildren(notice('empty', items.length
+    if (!items) return; // the message says why
+    tell(message, notice('empty', items.length
       ? 'Choose a rollout above, or one of the latest:'
       : 'No rollouts yet. Spans show up here when a worker runs one.'),
     h('ul.picks', {}, items.map(r => h('li', {}, h('a', { href: '/traces' + query({ rolloutId: r.rollout_id }) }, mono(r.rollout_id)), ' ', badge(r.status), ' ', when(r.start_time)))));
@@ -102,10 +102,7 @@ export default function mount(root) {
     controller?.abort();
     const mine = controller = new AbortController();
     const signal = outer ? AbortSignal.any([outer, mine.signal]) : mine.signal;
-    if (!state.rolloutId) {
-      if (message.querySelector('.error')) message.replaceChildren();
-      return pickFirst(await offerRollouts());
-    }
+    if (!state.rolloutId) return pickFirst(await offerRollouts());
     const { rolloutId, attemptId, search, offset } = state;
     const match = search ? { trace_id_contains: search, span_id_contains: search, name_contains: search, filter_logic: 'or' } : {};
     try {
@@ -114,17 +111,17 @@ export default function mount(root) {
       page = { ...spans, numbers };
       draw();
     } catch (error) {
-      if (error.name !== 'AbortError') message.replaceChildren(notice('error', error.message));
+      if (error.name !== 'AbortError') tell(message, notice('error', error.message));
     }
   }
 
   function draw() {
     const { items, total, numbers } = page, time = range(items);
     body.hidden = !items.length;
-    if (items.length) message.replaceChildren();
-    else if (state.search) message.replaceChildren(notice('empty', 'No span matches. Clear the search to see all spans.'));
-    else if (!numbers.size) message.replaceChildren(notice('empty', `No attempt of ${state.rolloutId} is known. Check the id, or start a worker to run it.`));
-    else message.replaceChildren(notice('empty', 'No spans yet. They show up here when the agent sends them.'));
+    if (items.length) tell(message);
+    else if (state.search) tell(message, notice('empty', 'No span matches. Clear the search to see all spans.'));
+    else if (!numbers.size) tell(message, notice('empty', `No attempt of ${state.rolloutId} is known. Check the id, or start a worker to run it.`));
+    else tell(message, notice('empty', 'No spans yet. They show up here when the agent sends them.'));
     drawSummary(items, total, time);
     const several = new Set(items.map(s => s.attempt_id)).size > 1;
     reconcile(rows, tree(items, state.folded).map(({ span, depth, parent }) => ({
