@@ -15,6 +15,10 @@ import (
 const (
 	firstPause = 5 * time.Millisecond
 	maxPause   = 200 * time.Millisecond
+
+	// triesBeforeFreeing is after how many vain tries a dead process is suspected
+	// to stand in the way.
+	triesBeforeFreeing = 8
 )
 
 // Atomic implements collections.Backend. It gives up with the deadline of ctx,
@@ -39,6 +43,9 @@ func (b *Backend) Atomic(ctx context.Context, fn func(tx collections.Tx) error) 
 			return err
 		}
 		b.log.Debug("section runs again", "tries", tries+1, "error", err)
+		if tries%triesBeforeFreeing == triesBeforeFreeing-1 {
+			b.freeAbandoned(ctx)
+		}
 		// Of the sections of this process that clash, one runs at a time: were
 		// all to try at once, most would try in vain.
 		if !retrying {

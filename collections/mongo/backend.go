@@ -102,7 +102,7 @@ func open(ctx context.Context, o Options, clientOptions *options.ClientOptions) 
 	if err != nil {
 		return nil, queue.Wrap(queue.Invalid, err, "reading the MongoDB URI")
 	}
-	clientOptions.ApplyURI(o.URI).SetAppName("aglq").
+	clientOptions.ApplyURI(o.URI).SetAppName(appName).
 		SetReadPreference(readpref.Primary()).
 		SetReadConcern(readconcern.Majority()).
 		SetWriteConcern(journaled()).

@@ -194,10 +194,14 @@ func unchanged[T any](s *section, in handles, from *shelf[T]) (bool, error) {
 
 // writeOne writes a single document without a transaction. After an error that
 // leaves the outcome open it tries again; the revision tells whether the first
-// try has worked.
+// try has worked. A write waits for transactions that have written to the same
+// document, so one that takes long may be waiting for a dead process.
 func (s *section) writeOne(w writes) error {
 	for tries, open := 0, false; ; tries++ {
-		matched, err := s.tryOne(w)
+		ctx, cancel := context.WithTimeout(s.ctx, oneTimeout)
+		matched, err := s.tryOne(ctx, w)
+		slow := s.ctx.Err() == nil && ctx.Err() != nil
+		cancel()
 		switch {
 		case err == nil && matched:
 			return nil
@@ -206,6 +210,8 @@ func (s *section) writeOne(w writes) error {
 				return s.outcome(w)
 			}
 			return errChanged
+		case slow:
+			s.b.freeAbandoned(s.ctx)
 		case !driver.IsNetworkError(err) && !hasLabel(err, "RetryableWriteError"):
 			return wrap(err, "writing to MongoDB")
 		}
@@ -216,17 +222,20 @@ func (s *section) writeOne(w writes) error {
 	}
 }
 
-func (s *section) tryOne(w writes) (matched bool, err error) {
+// oneTimeout is how long a single write may take before it is looked into.
+const oneTimeout = abandonedAfter + time.Second
+
+func (s *section) tryOne(ctx context.Context, w writes) (matched bool, err error) {
 	if len(w.inserts) > 0 {
-		_, err := w.to.InsertOne(s.ctx, w.inserts[0])
+		_, err := w.to.InsertOne(ctx, w.inserts[0])
 		return err == nil, err
 	}
 	var res *driver.UpdateResult
 	switch m := w.updates[0].(type) {
 	case *driver.UpdateOneModel:
-		res, err = w.to.UpdateOne(s.ctx, m.Filter, m.Update)
+		res, err = w.to.UpdateOne(ctx, m.Filter, m.Update)
 	case *driver.ReplaceOneModel:
-		res, err = w.to.ReplaceOne(s.ctx, m.Filter, m.Replacement)
+		res, err = w.to.ReplaceOne(ctx, m.Filter, m.Replacement)
 	}
 	return err == nil && res.MatchedCount == 1, err
 }

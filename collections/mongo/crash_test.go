@@ -5,10 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/collections/mongo"
@@ -23,7 +28,8 @@ type acknowledged struct {
 	made    []string
 	claimed map[string]bool
 	spans   map[string]int
-	maybe   int // claims whose outcome is unknown
+	twice   []string // claimed twice
+	maybe   int      // claims whose outcome is unknown
 }
 
 // TestKilledServer kills mongod under load, twice: whatever was acknowledged is
@@ -121,6 +127,11 @@ func (a *acknowledged) claim(ctx context.Context, b *mongo.Backend, worker strin
 		return
 	}
 	for _, id := range got {
+		a.note(func() {
+			if a.claimed[id] {
+				a.twice = append(a.twice, id)
+			}
+		})
 		spans := []queue.Span{
 			{RolloutID: id, AttemptID: "at-1", SpanID: "1", SequenceID: 1},
 			{RolloutID: id, AttemptID: "at-1", SpanID: "2", SequenceID: 2},
@@ -158,6 +169,9 @@ func (a *acknowledged) check(t *testing.T, b *mongo.Backend) {
 		if byID[id] == nil {
 			t.Errorf("acknowledged rollout %s is lost", id)
 		}
+	}
+	if len(a.twice) > 0 {
+		t.Errorf("claimed twice: %q", a.twice)
 	}
 	for id := range a.claimed {
 		if r := byID[id]; r == nil || len(r.Attempts) != 1 {
@@ -230,4 +244,61 @@ func TestUnreachable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDeadProcess leaves a transaction behind, as a killed store does. Sections
+// that write to the same documents go on long before the server's time limit of
+// a minute.
+func TestDeadProcess(t *testing.T) {
+	b := mongotest.Open(t)
+	ctx := t.Context()
+	err := b.Atomic(ctx, func(tx collections.Tx) error {
+		return errors.Join(
+			tx.InsertRollouts([]*queue.Record{queue.NewRecord("ro-1", queue.Request{}, true, 1)}),
+			tx.PutWorker(queue.NewWorker("w-1")))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	abandon := func(collection string) {
+		dead, err := mongo.Open(ctx, mongo.Options{URI: mongotest.URI(t), Database: b.Database().Name()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = dead.Close(context.Background()) })
+		sess, err := dead.Database().Client().StartSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sess.StartTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = dead.Database().Collection(collection).UpdateMany(driver.NewSessionContext(ctx, sess),
+			bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "l", Value: 9}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	abandon("rollouts")
+	if ids := claimIDs(t, b); len(ids) != 1 {
+		t.Errorf("claimed %q", ids)
+	}
+	abandon("workers")
+	err = b.Atomic(ctx, func(tx collections.Tx) error {
+		w := queue.NewWorker("w-1")
+		w.Beat(nil, 5)
+		return tx.PutWorker(w)
+	})
+	if err != nil {
+		t.Errorf("a single write: %v", err)
+	}
+}
+
+func claimIDs(t *testing.T, b *mongo.Backend) []string {
+	a := acknowledged{claimed: map[string]bool{}, spans: map[string]int{}}
+	a.claim(t.Context(), b, "w-1")
+	if a.maybe > 0 {
+		t.Error("the claim failed")
+	}
+	return slices.Collect(maps.Keys(a.claimed))
 }

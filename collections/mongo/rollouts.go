@@ -81,7 +81,7 @@ func (b *Backend) Overdue(ctx context.Context, now float64, limit int) ([]string
 	d.float("$gt", 0)
 	d.float("$lt", now)
 	d.close(at)
-	o := options.Find().SetSort(bson.D{{Key: "p", Value: 1}, {Key: "due", Value: 1}}).SetLimit(int64(limit)).
+	o := options.Find().SetSort(bson.D{{Key: "p", Value: 1}, {Key: "due", Value: 1}, {Key: "o", Value: 1}}).SetLimit(int64(limit)).
 		SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}}).SetHint(byDue)
 	var ids []string
 	err := each(ctx, b.rollouts.main, d.done(), o, func(raw bson.Raw) {

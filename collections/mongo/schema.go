@@ -137,7 +137,7 @@ func (b *Backend) createIndexes(ctx context.Context) error {
 	wanted := map[*driver.Collection][]driver.IndexModel{
 		b.rollouts.main: {
 			partial("q", index(byPlace, "p", 1, "q", 1)),
-			partial("due", index(byDue, "p", 1, "due", 1, "r", 1)),
+			partial("due", index(byDue, "p", 1, "due", 1, "o", 1, "r", 1)),
 			index(byStart, "p", 1, "t0", 1, "o", 1),
 			index(byStartDesc, "p", 1, "t0", -1, "o", 1),
 			index(byStatus, "p", 1, "st", 1, "t0", 1, "o", 1),
