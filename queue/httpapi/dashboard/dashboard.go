@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 	"sync"
@@ -34,8 +35,7 @@ const (
 // FS is the dashboard: index.html, and the assets it refers to under
 // assets/VERSION/. The version is derived from the content of all files, so an
 // asset's address never gets other content and may be cached for ever, while
-// index.html has to be revalidated. The names assets/NAME, without a version,
-// open the same files. It is safe for concurrent use.
+// index.html has to be revalidated. It is safe for concurrent use.
 func FS() fs.FS { return versioned() }
 
 var versioned = sync.OnceValue(func() *files {
@@ -81,17 +81,67 @@ func (f *files) Open(name string) (fs.File, error) {
 	if name == index {
 		return &pageFile{Reader: bytes.NewReader(f.page)}, nil
 	}
+	if name == assets {
+		return &assetsDir{entries: []fs.DirEntry{fs.FileInfoToDirEntry(dirInfo{f.version})}}, nil
+	}
 	inner := name
 	if rest, ok := strings.CutPrefix(name, assets+"/"+f.version); ok && (rest == "" || rest[0] == '/') {
 		inner = assets + rest
+	} else if strings.HasPrefix(name, assets+"/") {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	file, err := f.root.Open(inner)
 	var failed *fs.PathError
 	if errors.As(err, &failed) {
 		failed.Path = name
 	}
+	if dir, ok := file.(fs.ReadDirFile); ok && inner == assets {
+		return versionDir{dir, f.version}, nil
+	}
 	return file, err
 }
+
+// assetsDir is the folder assets while it is open: it holds the version's folder.
+type assetsDir struct{ entries []fs.DirEntry }
+
+// Read fails: a folder has no content.
+func (*assetsDir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: assets, Err: fs.ErrInvalid}
+}
+
+// Close does nothing.
+func (*assetsDir) Close() error { return nil }
+
+// Stat describes the folder.
+func (*assetsDir) Stat() (fs.FileInfo, error) { return dirInfo{assets}, nil }
+
+// ReadDir lists what was not listed yet, as fs.ReadDirFile says.
+func (d *assetsDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n > 0 && len(d.entries) == 0 {
+		return nil, io.EOF
+	}
+	entries := d.entries
+	d.entries = nil
+	return entries, nil
+}
+
+// versionDir is the embedded folder of the assets under the version's name.
+type versionDir struct {
+	fs.ReadDirFile
+	version string
+}
+
+// Stat describes the folder.
+func (d versionDir) Stat() (fs.FileInfo, error) { return dirInfo{d.version}, nil }
+
+type dirInfo struct{ name string }
+
+func (i dirInfo) Name() string     { return i.name }
+func (dirInfo) Size() int64        { return 0 }
+func (dirInfo) Mode() fs.FileMode  { return fs.ModeDir | 0o555 }
+func (dirInfo) ModTime() time.Time { return time.Time{} }
+func (dirInfo) IsDir() bool        { return true }
+func (dirInfo) Sys() any           { return nil }
 
 // pageFile is index.html while it is open; it can seek, as embedded files can.
 type pageFile struct{ *bytes.Reader }
