@@ -166,8 +166,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		helpers.Go(func() { w.beat(background) })
 	}
 	err := w.claims(ctx, tasks, &running)
-	if err != nil {
-		cut(err) // a no-op where ctx has ended
+	switch {
+	case ctx.Err() != nil:
+		cut(ErrStopped)
+	case err != nil:
+		cut(err)
 	}
 	w.settle(&running, cut)
 	stop()
