@@ -108,7 +108,8 @@ type Rollouts interface {
 	// then of insertion; ties of a sort are in that order too; null sorts
 	// smallest, text by code point.
 	QueryRollouts(ctx context.Context, q queue.RolloutQuery) (queue.Page[*queue.Record], error)
-	// Overdue lists up to limit ids of records with 0 < Due < now, earliest first.
+	// Overdue lists up to limit ids of records with 0 < Due < now, earliest first,
+	// of equals the one inserted first.
 	Overdue(ctx context.Context, now float64, limit int) ([]string, error)
 	// HasQueued reports whether anything waits in the queue.
 	HasQueued(ctx context.Context) (bool, error)

@@ -193,6 +193,17 @@ func (r *Record) SpansStored(attemptID string, n int, now float64) bool {
 	return true
 }
 
+// OnlyBeats reports whether a span of the attempt would change nothing but
+// times and counts, whatever happens to other attempts meanwhile.
+func (r *Record) OnlyBeats(attemptID string) bool {
+	a := r.Attempt(attemptID)
+	if a == nil || a.Status == AttemptPreparing || a.Status == AttemptUnresponsive {
+		return false
+	}
+	status := r.Rollout.Status
+	return a.Status != AttemptRunning || a != r.Latest() || (status != RolloutPreparing && status != RolloutRequeuing)
+}
+
 // beat moves the attempt's heartbeat on; it never goes back.
 func (r *Record) beat(a *Attempt, now float64) {
 	before := a.LastHeartbeatTime

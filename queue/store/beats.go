@@ -156,21 +156,14 @@ func (s *Store) settle() {
 
 // heartbeat files n stored spans with their attempt, at once or soon.
 func (s *Store) heartbeat(ctx context.Context, ref queue.AttemptRef, n int, at float64) error {
-	a, seen := s.known.look(ref)
-	if s.backend.Shared() && seen && a.running {
+	if a, ok := s.known.look(ref); ok && a.quiet && s.backend.Shared() {
 		s.beats.add(ref.RolloutID, beat{attemptID: ref.AttemptID, spans: n, at: at})
 		return nil
 	}
-	err := s.mutate(ctx, ref.RolloutID, nil, func(_ *section, r *queue.Record) ([]queue.WorkerEvent, error) {
+	return s.mutate(ctx, ref.RolloutID, nil, func(_ *section, r *queue.Record) ([]queue.WorkerEvent, error) {
 		if !r.SpansStored(ref.AttemptID, n, at) {
 			return nil, queue.ErrNoAttempt(ref.RolloutID, ref.AttemptID)
 		}
 		return nil, nil
 	})
-	if err != nil {
-		return err
-	}
-	a.running = true
-	s.known.learn(ref, a)
-	return nil
 }

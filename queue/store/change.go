@@ -189,6 +189,7 @@ func (sec *section) tell(events []queue.WorkerEvent) error {
 // is written unless it fails. Heartbeats that wait for the rollout go first.
 func (s *Store) mutate(ctx context.Context, id string, workers []string, fn func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error)) error {
 	pending := s.beats.take(id)
+	var written *queue.Record
 	err := s.do(ctx, &change{rollouts: []string{id}, workers: workers, run: func(sec *section) error {
 		before, err := sec.Rollout(id)
 		if err != nil {
@@ -208,10 +209,13 @@ func (s *Store) mutate(ctx context.Context, id string, workers []string, fn func
 		if err := sec.put(before, after); err != nil {
 			return err
 		}
+		written = after
 		return sec.tell(events)
 	}})
 	if err != nil {
 		s.beats.giveBack(id, pending)
+		return err
 	}
-	return err
+	s.known.review(written)
+	return nil
 }

@@ -54,7 +54,6 @@ func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue
 		return sec.once(ctx, "claim", func(refs []queue.AttemptRef) error {
 			return sec.replay(refs, func(r *queue.Record, ref queue.AttemptRef) {
 				out = append(out, asBegun(r, ref.AttemptID))
-				places = append(places, 0)
 			})
 		}, func() ([]queue.AttemptRef, error) {
 			if len(change.claimed) == 0 && idle && c.WorkerID != nil && *c.WorkerID != "" {
@@ -80,8 +79,8 @@ func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue
 	if err := s.do(ctx, change); err != nil {
 		return nil, err
 	}
-	for i := range out {
-		s.known.learn(attemptRef(out[i].Attempt), knownAttempt{place: places[i]})
+	for i := range places { // none where the answer was given before
+		s.known.learn(attemptRef(out[i].Attempt), knownAttempt{place: places[i], fresh: true})
 	}
 	return out, nil
 }

@@ -122,8 +122,10 @@ func (s *Store) attempt(ctx context.Context, c *change, operation string,
 	begin func(sec *section) (*queue.Record, []queue.WorkerEvent, error),
 ) (queue.AttemptedRollout, error) {
 	var out queue.AttemptedRollout
+	replayed := false
 	c.run = func(sec *section) error {
 		return sec.once(ctx, operation, func(refs []queue.AttemptRef) error {
+			replayed = true
 			return sec.replay(refs, func(r *queue.Record, ref queue.AttemptRef) { out = asBegun(r, ref.AttemptID) })
 		}, func() ([]queue.AttemptRef, error) {
 			r, events, err := begin(sec)
@@ -137,7 +139,9 @@ func (s *Store) attempt(ctx context.Context, c *change, operation string,
 	if err := s.do(ctx, c); err != nil {
 		return queue.AttemptedRollout{}, err
 	}
-	s.known.learn(attemptRef(out.Attempt), knownAttempt{})
+	if !replayed {
+		s.known.learn(attemptRef(out.Attempt), knownAttempt{fresh: true})
+	}
 	return out, nil
 }
 

@@ -18,8 +18,9 @@ type known struct {
 }
 
 type knownAttempt struct {
-	place   int64 // where in the queue it was claimed from, 0 if it was not
-	running bool  // it has sent a span, so the next one changes only times
+	place int64 // where in the queue it was claimed from, 0 if it was not
+	fresh bool  // no span has been stored for it
+	quiet bool  // its spans change only times and counts
 }
 
 func (k *known) look(ref queue.AttemptRef) (knownAttempt, bool) {
@@ -39,6 +40,21 @@ func (k *known) learn(ref queue.AttemptRef, a knownAttempt) {
 		k.old, k.young = k.young, make(map[queue.AttemptRef]knownAttempt)
 	}
 	k.young[ref] = a
+}
+
+// review takes a record just written as the truth about its known attempts.
+func (k *known) review(r *queue.Record) {
+	for i := range r.Attempts {
+		ref := attemptRef(&r.Attempts[i])
+		if a, ok := k.look(ref); ok {
+			now := a
+			now.quiet = r.OnlyBeats(ref.AttemptID)
+			now.fresh = a.fresh && r.Attempts[i].LastHeartbeatTime == nil
+			if now != a {
+				k.learn(ref, now)
+			}
+		}
+	}
 }
 
 func (k *known) forget(ref queue.AttemptRef) {

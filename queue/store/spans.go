@@ -109,7 +109,7 @@ func (s *Store) admit(ctx context.Context, spans []queue.Span, out *addedSpans) 
 // the attempt has sent no span yet.
 func (s *Store) exists(ctx context.Context, ref queue.AttemptRef) (fresh bool, err error) {
 	if a, ok := s.known.look(ref); ok {
-		return !a.running, nil
+		return a.fresh, nil
 	}
 	records, err := s.backend.Records(ctx, []string{ref.RolloutID})
 	if err != nil {
@@ -120,8 +120,8 @@ func (s *Store) exists(ctx context.Context, ref queue.AttemptRef) (fresh bool, e
 	}
 	for i := range records[0].Attempts {
 		if a := &records[0].Attempts[i]; a.AttemptID == ref.AttemptID {
-			fresh = a.Status == queue.AttemptPreparing
-			s.known.learn(ref, knownAttempt{running: !fresh})
+			fresh = a.Status == queue.AttemptPreparing && a.LastHeartbeatTime == nil
+			s.known.learn(ref, knownAttempt{fresh: fresh, quiet: records[0].OnlyBeats(ref.AttemptID)})
 			return fresh, nil
 		}
 	}

@@ -124,6 +124,10 @@ func New(backend collections.Backend, o Options) *Store {
 // Ready reports whether the backend can be reached.
 func (s *Store) Ready(ctx context.Context) error { return s.backend.Ping(ctx) }
 
+// EndWaits makes calls that wait return with what they have, now and from now
+// on. It is the first step of a shutdown that leaves no call unanswered.
+func (s *Store) EndWaits() { s.close() }
+
 // Close ends waits, writes what is pending, and closes the backend. Calls must
 // have ended, save those that wait.
 func (s *Store) Close(ctx context.Context) error {

@@ -104,13 +104,9 @@ func unseen(ids []string, seen map[string]bool) []string {
 
 func (s *Store) judge(ctx context.Context, ids []string) error {
 	s.settle()
-	type verdict struct {
-		attempt queue.Attempt
-		rollout queue.RolloutStatus
-	}
-	var verdicts []verdict
+	var expired []*queue.Record
 	err := s.do(ctx, &change{rollouts: ids, run: func(sec *section) error {
-		verdicts = nil
+		expired = nil
 		for _, id := range ids {
 			before, err := sec.Rollout(id)
 			if err != nil {
@@ -124,24 +120,29 @@ func (s *Store) judge(ctx context.Context, ids []string) error {
 			if err != nil {
 				return err
 			}
-			events, expired := r.Expire(worker, sec.now)
+			events, ended := r.Expire(worker, sec.now)
 			if err := sec.put(before, r); err != nil {
 				return err
 			}
 			if err := sec.tell(events); err != nil {
 				return err
 			}
-			if expired {
-				verdicts = append(verdicts, verdict{*r.Latest(), r.Rollout.Status})
+			if ended {
+				expired = append(expired, r)
 			}
 		}
 		return nil
 	}})
-	for _, v := range verdicts {
-		s.log.Info("attempt ended by the watchdog", "rollout_id", v.attempt.RolloutID, "attempt_id", v.attempt.AttemptID,
-			"status", v.attempt.Status, "worker_lost", v.attempt.Lost, "rollout_status", v.rollout)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, r := range expired {
+		s.known.review(r)
+		a := r.Latest()
+		s.log.Info("attempt ended by the watchdog", "rollout_id", a.RolloutID, "attempt_id", a.AttemptID,
+			"status", a.Status, "worker_lost", a.Lost, "rollout_status", r.Rollout.Status)
+	}
+	return nil
 }
 
 // workerOf is the worker of the latest attempt where its lease matters.
