@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long tests wait for what must happen.
-const patience = 30 * time.Second
+const patience = 15 * time.Second
 
 // process is a running aglq.
 type process struct {
@@ -102,7 +102,7 @@ func until(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-var listening = regexp.MustCompile(`msg=listening address=(\S+) url=(\S+)`)
+var listening = regexp.MustCompile(`msg=listening .*address=(\S+) url=(\S+)`)
 
 // url waits for the line that says where the store listens.
 func (p *process) url() string {

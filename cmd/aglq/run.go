@@ -80,10 +80,10 @@ func (a *app) run(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
-		defer server.close()
 		if cmd.String("role") == "store" {
 			return server.wait(ctx)
 		}
+		defer server.close()
 		s, url = server.store, server.url
 	} else {
 		var err error
