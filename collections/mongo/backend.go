@@ -9,7 +9,8 @@
 // one read: a single document as one conditional write, several in one
 // transaction, in which a document that was only read is written to as well
 // (its field l), so that sections stay serialisable. A section that finds
-// something changed runs again.
+// something changed runs again. Only absence is not guarded, unless the section
+// creates what it found absent: ids of rollouts are made up and never reused.
 //
 // Counts of rollouts by status are kept beside the data, changed in the same
 // transaction as what they count, so that no page has to be counted.
