@@ -197,6 +197,9 @@ func (c *Client) request(ctx context.Context, rq call) (*http.Request, error) {
 		}
 		req.Header.Set("Content-Type", kind)
 	}
+	if c.opts.AuthToken != "" {
+		req.Header.Set("Authorization", "Bearer "+c.opts.AuthToken)
+	}
 	if rq.coding != "" {
 		req.Header.Set("Content-Encoding", rq.coding)
 	}

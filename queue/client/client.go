@@ -47,6 +47,8 @@ type Options struct {
 	// CompressFrom is the size in bytes from which OTLP requests are gzipped:
 	// 64 KiB when 0, never when negative.
 	CompressFrom int
+	// AuthToken is the bearer token that the store asks for, "" for none.
+	AuthToken string
 	// Transport sends the requests. Nil is one of the client's own that keeps as
 	// many idle connections as there are callers.
 	Transport http.RoundTripper

@@ -361,6 +361,18 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+func TestAuthToken(t *testing.T) {
+	var got string
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header.Get("Authorization")
+		says(200, "null")(w, r)
+	})
+	c := quick(t, s.URL, func(o *client.Options) { o.AuthToken = "secret" })
+	if _, err := c.LatestResources(t.Context()); err != nil || got != "Bearer secret" {
+		t.Errorf("sent %q, %v", got, err)
+	}
+}
+
 func TestUnknownRolloutOfTheReference(t *testing.T) {
 	s := serve(t, says(500, `{"detail":"Internal server error","error_type":"ResponseValidationError","traceback":""}`))
 	if r, err := quick(t, s.URL).Rollout(t.Context(), "x"); r != nil || err != nil {
