@@ -202,6 +202,12 @@ func testOverdue(t *testing.T, open OpenFunc) {
 	change(t, b, "ro-never", func(r *queue.Record) { r.Due = 25 })
 	list("after changes", 80, 10, "ro-c", "ro-never", "ro-a", "ro-d")
 	list("before all", 5, 10)
+	for _, id := range []string{"ro-z", "ro-y", "ro-x"} {
+		r := queue.NewRecord(id, queue.Request{}, false, 1)
+		r.Due = 7
+		insert(t, b, r)
+	}
+	list("of equals the first inserted", 8, 2, "ro-z", "ro-y")
 	for i := range 30 {
 		r := queue.NewRecord(fmt.Sprintf("ro-%02d", i), queue.Request{}, false, 1)
 		r.Due = 200 + float64(i*7%30)
@@ -219,5 +225,5 @@ func testOverdue(t *testing.T, open OpenFunc) {
 		}
 		last = due
 	}
-	same(t, "number of overdue", len(got), 35)
+	same(t, "number of overdue", len(got), 38)
 }
