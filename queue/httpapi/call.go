@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
@@ -162,7 +163,7 @@ func (c *call) jsonInto(v *checker, dst []byte) (rawjson.Value, error) {
 	body, nonFinite, err := rawjson.Compact(dst, text)
 	var syntax *rawjson.SyntaxError
 	switch {
-	case errors.As(err, &syntax):
+	case errors.As(err, &syntax) && utf8.Valid(text):
 		return nil, invalidJSON(syntax)
 	case err != nil:
 		return nil, errParse
