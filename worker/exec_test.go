@@ -118,6 +118,32 @@ func TestExecFailures(t *testing.T) {
 	}
 }
 
+func TestExecPython(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("no python3 in PATH")
+	}
+	s := newStore(t)
+	id := enqueue(t, s, nil, `{"a":6,"b":7}`)[0]
+	const program = `import json, os, sys
+task = json.load(sys.stdin)
+assert json.load(open(os.environ["AGL_TASK_FILE"]))["attempt_id"] == os.environ["AGL_ATTEMPT_ID"]
+assert json.load(open(os.environ["AGL_RESOURCES_FILE"])) == {}
+sys.stdout.buffer.write(b"\xff\xfe noise\n")
+print(json.dumps({"rewards": {"product": task["a"] * task["b"], "nan": float("nan")}, "primary": "product"}))`
+	start(t, s, worker.Exec(worker.ExecOptions{Command: []string{"python3", "-c", program}}), worker.Options{})
+	if r := finished(t, s, id); r.Status != queue.RolloutSucceeded {
+		t.Fatalf("status %s: %s", r.Status, r.Attempt.Metadata)
+	}
+	spans := spansOf(t, s, id)
+	if got := attribute(t, spans, "agentlightning.annotation", "agentlightning.reward.0.value"); got != "42.0" {
+		t.Errorf("reward %s", got)
+	}
+	if got := attribute(t, spans, "agentlightning.annotation", "agentlightning.reward.1.value"); got != `"NaN"` {
+		t.Errorf("second reward %s", got)
+	}
+}
+
 func TestExecNoSuchProgram(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

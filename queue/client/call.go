@@ -285,7 +285,7 @@ func referenceError(rq call, answer []byte) error {
 		trace := strings.TrimSpace(v.Get("traceback").Text())
 		last := trace[strings.LastIndexByte(trace, '\n')+1:]
 		text := strings.TrimPrefix(last, "ValueError: ")
-		if strings.Contains(text, "not found") {
+		if strings.Contains(text, "not found") || strings.Contains(text, "does not exist") {
 			return queue.Errorf(queue.NotFound, "%s", text)
 		}
 	}
