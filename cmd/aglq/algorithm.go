@@ -261,15 +261,16 @@ func (t *tally) expect(more int) {
 }
 
 // now is the progress at this moment. What runs and what waits are the store's
-// figures, which may count rollouts of others.
+// figures of a moment ago, which may count rollouts of others: at most what is
+// left to do.
 func (t *tally) now() progress {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.counts
 	p.elapsed = time.Since(t.started)
-	by := t.stored.ByStatus
-	p.running = int(by[queue.RolloutPreparing] + by[queue.RolloutRunning])
-	p.queued = int(by[queue.RolloutQueuing] + by[queue.RolloutRequeuing])
+	by, left := t.stored.ByStatus, max(p.total-p.done, 0)
+	p.running = min(int(by[queue.RolloutPreparing]+by[queue.RolloutRunning]), left)
+	p.queued = min(int(by[queue.RolloutQueuing]+by[queue.RolloutRequeuing]), left-p.running)
 	return p
 }
 
@@ -300,10 +301,12 @@ func (a *app) reportTally(ctx context.Context, log *slog.Logger, t *tally, s sta
 	}
 }
 
+const followInterval = 500 * time.Millisecond
+
 // follow keeps an eye on the store's figures until ctx ends. A look that fails is
 // worth no word: the work itself will meet the same error.
 func (t *tally) follow(ctx context.Context, s statistician) {
-	ticks := time.NewTicker(time.Second)
+	ticks := time.NewTicker(followInterval)
 	defer ticks.Stop()
 	for {
 		if statistics, err := s.Statistics(ctx); err == nil {

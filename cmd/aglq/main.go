@@ -46,7 +46,8 @@ type app struct {
 func (a *app) main(args []string) int {
 	a.signals = watchSignals()
 	defer a.signals.stop()
-	a.stderr = newScreen(a.stderr)
+	screen := newScreen(a.stderr)
+	a.stderr, a.stdout = screen, screen.share(a.stdout)
 	args, a.agent, a.agentGiven = splitAgent(args)
 	a.args = spreadTrackers(args)
 	root := a.root()

@@ -19,12 +19,14 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/aglq/aglq/collections/mongo/mongotest"
 )
 
 // TestMain puts the command itself, as aglq, into the PATH of scripts and of
 // the tests that start processes.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"aglq": main})
+	testscript.Main(mongotest.Tests{M: m}, map[string]func(){"aglq": main})
 }
 
 // patience is how long tests wait for what must happen.

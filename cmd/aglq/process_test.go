@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/aglq/aglq/collections/mongo/mongotest"
 )
 
 func storeArgs(more ...string) []string {
@@ -346,4 +348,31 @@ func TestAlgorithms(t *testing.T) {
 	if err := json.Unmarshal([]byte(all[len(all)-1]), &last); err != nil || last.Round != 1 || last.Best == nil {
 		t.Errorf("cem --json printed (%v):\n%s", err, text)
 	}
+}
+
+// TestMongoStoreKeepsItsData kills a store; the next one has all of it.
+func TestMongoStoreKeepsItsData(t *testing.T) {
+	t.Parallel()
+	env := []string{"AGL_MONGO_URI=" + mongotest.URI(t), "AGL_MONGO_DATABASE=" + mongotest.Database(t)}
+	args := storeArgs("--backend", "mongo", "--n-workers", "2")
+	first := start(t, env, args...)
+	ids := lines(aglq(t, first.url(), "enqueue", write(t, "tasks.jsonl", tasks(3))))
+	first.signal(syscall.SIGKILL)
+	first.exit(-1)
+	second := start(t, env, args...)
+	second.logged("one process serves all")
+	url := second.url()
+	for _, id := range ids {
+		if text := aglq(t, url, "rollouts", "show", id, "--json"); !strings.Contains(text, `"status":"queuing"`) {
+			t.Errorf("rollout %s after the restart: %s", id, text)
+		}
+	}
+	other := start(t, env, storeArgs("--backend", "mongo", "--partition-id", "other")...)
+	if text := aglq(t, other.url(), "rollouts", "--json"); text != "" {
+		t.Errorf("another partition has rollouts:\n%s", text)
+	}
+	p := start(t, env, "run", "--backend", "mongo", "--partition-id", "run", "--tasks", write(t, "run.jsonl", tasks(3)),
+		"--concurrency", "3", "--", "echo", "0.5")
+	p.exit(0)
+	p.logged("3 succeeded")
 }

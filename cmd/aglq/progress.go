@@ -42,11 +42,12 @@ func (p progress) meanReward() (float64, bool) {
 	return p.rewardSum / float64(p.rewards), true
 }
 
-// line is the live line, cut to width columns.
+// line is the live line, cut to width columns (0 is no bound): the bar goes
+// first.
 func (p progress) line(width int) string {
 	var parts []string
 	if p.total > 0 {
-		parts = append(parts, bar(p.done, p.total, 20), fmt.Sprintf("%d/%d done", p.done, p.total))
+		parts = append(parts, fmt.Sprintf("%d/%d done", p.done, p.total))
 	} else {
 		parts = append(parts, fmt.Sprintf("%d done", p.done))
 	}
@@ -58,11 +59,16 @@ func (p progress) line(width int) string {
 	if left, ok := p.left(); ok {
 		parts = append(parts, shortDuration(left)+" left")
 	}
-	line := []rune(strings.Join(parts, "  "))
+	line := strings.Join(parts, "  ")
+	if p.total > 0 {
+		if long := bar(p.done, p.total, 20) + "  " + line; width <= 0 || len(long) <= width {
+			line = long
+		}
+	}
 	if width > 0 && len(line) > width {
 		line = line[:width]
 	}
-	return string(line)
+	return line
 }
 
 // attrs is the same for the log.

@@ -72,29 +72,25 @@ func (a *app) run(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	logs := a.logger(cmd)
-	var s queue.Store
-	var url string
-	if roles.server {
-		host, port := serverAddress(cmd)
-		server, err := a.startServer(cmd, logs, host, port)
+	if !roles.server {
+		url, err := runStoreURL(cmd)
 		if err != nil {
 			return err
 		}
-		if cmd.String("role") == "store" {
-			return server.wait(ctx)
-		}
-		defer server.close()
-		s, url = server.store, server.url
-	} else {
-		var err error
-		if url, err = runStoreURL(cmd); err != nil {
-			return err
-		}
-		c := client.New(url, client.Options{})
-		defer c.Close()
-		s = c
+		s := client.New(url, client.Options{})
+		defer s.Close()
+		return a.runRoles(ctx, cmd, logs, roles, s, url)
 	}
-	return a.runRoles(ctx, cmd, logs, roles, s, url)
+	host, port := serverAddress(cmd)
+	server, err := a.startServer(cmd, logs, host, port)
+	if err != nil {
+		return err
+	}
+	if cmd.String("role") == "store" {
+		return server.wait(ctx)
+	}
+	err = a.runRoles(ctx, cmd, logs, roles, server.store, server.url)
+	return errors.Join(err, server.close())
 }
 
 // checkRun refuses command lines that cannot work, before anything is started.

@@ -32,16 +32,35 @@ func newScreen(out io.Writer) *screen {
 const eraseLine = "\r\x1b[K"
 
 // Write implements io.Writer; p should be whole lines.
-func (s *screen) Write(p []byte) (int, error) {
+func (s *screen) Write(p []byte) (int, error) { return s.writeTo(s.out, p) }
+
+func (s *screen) writeTo(out io.Writer, p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.line == "" {
-		return s.out.Write(p)
+		return out.Write(p)
 	}
 	io.WriteString(s.out, eraseLine)
-	n, err := s.out.Write(p)
+	n, err := out.Write(p)
 	io.WriteString(s.out, s.line)
 	return n, err
+}
+
+// above is standard output, where that is the same terminal as the screen.
+type above struct {
+	screen *screen
+	out    io.Writer
+}
+
+// Write implements io.Writer; p should be whole lines.
+func (a above) Write(p []byte) (int, error) { return a.screen.writeTo(a.out, p) }
+
+// share makes out, standard output, go above the live line.
+func (s *screen) share(out io.Writer) io.Writer {
+	if f, ok := out.(*os.File); ok && s.terminal >= 0 && term.IsTerminal(int(f.Fd())) {
+		return above{s, out}
+	}
+	return out
 }
 
 // show puts line in the place of the live line; "" takes it away.

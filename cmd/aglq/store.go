@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -70,6 +71,8 @@ type server struct {
 	app   *app
 	stop  context.CancelFunc
 	ended chan error // the outcome of serving
+	// probing is the question to itself whether it is well.
+	probing sync.WaitGroup
 }
 
 // startServer opens the backend that the options ask for, and serves it.
@@ -94,7 +97,7 @@ func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (
 	go func() { server.ended <- handler.Serve(ctx, listener) }()
 	log.Info("listening", "address", listener.Addr().String(), "url", server.url, "dashboard", server.url+"/",
 		"backend", cmd.String("backend"))
-	go server.probe(ctx)
+	server.probing.Go(func() { server.probe(ctx) })
 	return server, nil
 }
 
@@ -167,6 +170,7 @@ func (s *server) wait(ctx context.Context) error {
 // close stops serving and closes the store.
 func (s *server) close() error {
 	s.stop()
+	s.probing.Wait()
 	var err error
 	select {
 	case err = <-s.ended:

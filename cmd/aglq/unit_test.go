@@ -100,8 +100,11 @@ func TestProgressLine(t *testing.T) {
 	if got := p.line(0); got != want {
 		t.Errorf("line is\n%s, want\n%s", got, want)
 	}
-	if got := p.line(30); got != want[:30] {
-		t.Errorf("line of 30 columns is %q", got)
+	if got, want := p.line(90), want[24:]; got != want {
+		t.Errorf("line of 90 columns is %q, want it without the bar", got)
+	}
+	if got, want := p.line(30), want[24:54]; got != want {
+		t.Errorf("line of 30 columns is %q, want %q", got, want)
 	}
 	if got, want := (progress{queued: 3}).line(0), "0 done  0 running  3 queued  0 failed  0.0/s"; got != want {
 		t.Errorf("line of an unknown total is %q, want %q", got, want)
