@@ -59,7 +59,7 @@ func (c *Clock) Now() time.Time {
 func (c *Clock) set(seconds float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now = c.now.Add(time.Millisecond)
+	c.now = c.now.Add(time.Microsecond)
 	if t := time.UnixMicro(int64(seconds * 1e6)); t.After(c.now) {
 		c.now = t
 	}
@@ -120,7 +120,7 @@ type replayer struct {
 var freshStore = regexp.MustCompile(`\] setup (NaN|stale worker)$`)
 
 var (
-	idPattern   = regexp.MustCompile(`\b(ro-[0-9a-f]{12}|at-[0-9a-f]{8}|rs-[0-9a-f]{12})\b`)
+	idPattern   = regexp.MustCompile(`ro-[0-9a-f]{12}|at-[0-9a-f]{8}|rs-[0-9a-f]{12}`)
 	timePattern = regexp.MustCompile(`\b1[78][0-9]{8}\.[0-9]+`)
 )
 
