@@ -135,3 +135,34 @@ func TestLostAnswers(t *testing.T) {
 		t.Errorf("%d tasks ran for %d rollouts", ran.Load(), tasks)
 	}
 }
+
+// Drain ends a claim that waits for work, and what is enqueued afterwards stays
+// in the queue.
+func TestDrainEndsAWaitingClaim(t *testing.T) {
+	s := newStore(t)
+	asked := make(chan struct{}, 10)
+	api := httpapi.New(s, httpapi.Options{Logger: quiet})
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/agl/queues/rollouts/dequeue" {
+			asked <- struct{}{}
+		}
+		api.ServeHTTP(w, r)
+	}))
+	w := worker.New(dial(t, url), nil, options(worker.Options{LongPoll: time.Hour}))
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(context.Background()) }()
+	<-asked
+	w.Drain()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(15 * time.Second): // half of what one request may wait
+		t.Fatal("the claim goes on after Drain")
+	}
+	id := enqueue(t, s, nil, `1`)[0]
+	if r, err := s.Rollout(t.Context(), id); err != nil || r.Status != queue.RolloutQueuing {
+		t.Errorf("rollout %v, %v", r, err)
+	}
+}
