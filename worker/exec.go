@@ -83,7 +83,7 @@ func (o ExecOptions) run(ctx context.Context, t *Task) (Result, error) {
 	cmd.Dir, cmd.Env = o.Dir, env
 	var out output
 	began := queue.Seconds(t.worker.opts.Now())
-	state, err := o.supervise(ctx, cmd, t.Input, &out)
+	state, err := o.supervise(ctx, cmd, dir, t.Input, &out)
 	if err != nil {
 		return Result{}, fmt.Errorf("starting %s: %w", o.Command[0], err)
 	}
@@ -164,8 +164,8 @@ func (o ExecOptions) span(state *os.ProcessState, out *output, failure error) qu
 // something that escaped its group hold them open.
 const drainTime = time.Second
 
-// supervise runs a program to its end, feeds it the input and reads its streams.
-func (o ExecOptions) supervise(ctx context.Context, cmd *exec.Cmd, input []byte, out *output) (*os.ProcessState, error) {
+// supervise runs a program, whose files are in dir, to its end, feeds it the input and reads its streams.
+func (o ExecOptions) supervise(ctx context.Context, cmd *exec.Cmd, dir string, input []byte, out *output) (*os.ProcessState, error) {
 	var files closers
 	defer files.close()
 	stdin, err := files.pipe(&cmd.Stdin, nil)
@@ -184,7 +184,7 @@ func (o ExecOptions) supervise(ctx context.Context, cmd *exec.Cmd, input []byte,
 	// of the thread that started it: keep that thread for as long.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	group, err := startGroup(cmd)
+	group, err := startGroup(cmd, dir)
 	if err != nil {
 		return nil, err
 	}

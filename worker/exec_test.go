@@ -333,7 +333,8 @@ func TestKilledWorkerLeavesNoProgram(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "pids")
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), workerProcess+"="+file)
+	temp := t.TempDir()
+	cmd.Env = append(os.Environ(), workerProcess+"="+file, "TMPDIR="+temp)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -345,5 +346,8 @@ func TestKilledWorkerLeavesNoProgram(t *testing.T) {
 	_ = cmd.Wait()
 	for _, pid := range pids {
 		until(t, "the end of a killed worker's program", func() bool { return !alive(pid) })
+	}
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

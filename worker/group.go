@@ -8,8 +8,9 @@ import (
 )
 
 // guardScript waits for the end of its input, which comes when the worker closes
-// the pipe or dies, and then kills its process group, itself included.
-const guardScript = `trap '' HUP INT QUIT TERM; read -r _; kill -KILL 0`
+// the pipe or dies, and then removes the task's files and kills its process
+// group, itself included.
+const guardScript = `trap '' HUP INT QUIT TERM; read -r _; rm -rf -- "$1"; kill -KILL 0`
 
 // group is the process group of a program. Its leader is a guard, a shell that
 // does nothing but wait for the worker's end: it kills the group then, and its
@@ -22,9 +23,9 @@ type group struct {
 	alive *os.File  // the worker's end of the guard's pipe
 }
 
-// startGroup starts a program in a group of its own.
-func startGroup(cmd *exec.Cmd) (*group, error) {
-	g, err := startGuard()
+// startGroup starts a program, with its files in dir, in a group of its own.
+func startGroup(cmd *exec.Cmd, dir string) (*group, error) {
+	g, err := startGuard(dir)
 	if err != nil {
 		g = &group{}
 	}
@@ -40,7 +41,7 @@ func startGroup(cmd *exec.Cmd) (*group, error) {
 	return g, nil
 }
 
-func startGuard() (*group, error) {
+func startGuard(dir string) (*group, error) {
 	shell, err := exec.LookPath("sh")
 	if err != nil {
 		return nil, fmt.Errorf("no shell to guard programs: %w", err)
@@ -50,10 +51,10 @@ func startGuard() (*group, error) {
 		return nil, err
 	}
 	defer r.Close()
-	guard := exec.Command(shell, "-c", guardScript)
+	guard := exec.Command(shell, "-c", guardScript, "guard", dir)
 	guard.Stdin = r
 	guard.Dir = "/"
-	guard.Env = []string{}
+	guard.Env = []string{"PATH=" + os.Getenv("PATH")}
 	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := guard.Start(); err != nil {
 		w.Close()
