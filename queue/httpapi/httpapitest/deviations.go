@@ -8,11 +8,13 @@ import (
 
 // changesState reports whether this server accepts a request that the reference
 // refuses: bodies whose content type does not say JSON, ids with a slash, and large
-// integers.
+// integers. The number after the largest is left out as well: the reference's
+// backends disagree on it.
 // They are left out, since what they create would show in every later answer.
 func changesState(e exchange) bool {
 	return e.Status == 422 && (strings.HasSuffix(e.Note, "] text/plain content type") || strings.HasSuffix(e.Note, "] no content type")) ||
 		e.Status == 500 && strings.HasSuffix(e.Note, "[mongo] bigint") ||
+		strings.HasSuffix(e.Note, "] next after int64 max") ||
 		e.Method == http.MethodPost && e.Status == 405 && strings.Contains(e.Path, "%2F")
 }
 
@@ -51,7 +53,7 @@ var deviations = []struct {
 	{"14.4: what is no number is a word in attributes", 201, 201, nil, regexp.MustCompile(`NaN/Infinity literals in span attributes`)},
 	{"2.4: integers fit int64", 0, 0, nil, regexp.MustCompile(`int64|sequence max`)},
 	{"4: without an order, and among equals, the order is that of insertion", 200, 200, regexp.MustCompile(`/(rollouts|attempts|workers|resources|spans)(\?|/search|$)`), regexp.MustCompile(`^\[mongo\]`)},
-	{"8: the keys are those of the backend that is replayed on", 200, 200, regexp.MustCompile(`/statistics$`), regexp.MustCompile(`^\[mongo\]`)},
+	{"8: the keys are those of the backend that is replayed on", 200, 200, regexp.MustCompile(`/statistics$`), nil},
 	{"5.1: rollouts enqueued by one call start at one time", 200, 200, nil, regexp.MustCompile(`query_rollouts filters`)},
 	{"6: a negative timeout is like 0", 200, 200, nil, regexp.MustCompile(`negative timeout`)},
 	{"13: a key may hold NUL", 500, 201, nil, regexp.MustCompile(`NUL inside`)},
