@@ -18,12 +18,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/aglq/aglq/collections/memory"
+	"github.com/aglq/aglq/collections/mongo/mongotest"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/httpapi"
 	"github.com/aglq/aglq/queue/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(mongotest.Tests{M: m}) }
 
 func newStore(t testing.TB) *store.Store {
 	t.Helper()
@@ -240,8 +241,8 @@ func FuzzBodies(f *testing.F) {
 	f.Add(spanBody)
 	f.Add(`{"rollouts":[{"input":1,"config":{"max_attempts":"2","timeout_seconds":NaN}}],"input":null,"rollout_id":"a"}`)
 	f.Add(`{"a":{"resource_type":"llm","endpoint":"e","model":"m"},"limit":1e999,"sort_by":"x"}`)
+	s := newServer(f, httpapi.Options{})
 	f.Fuzz(func(t *testing.T, body string) {
-		s := newServer(t, httpapi.Options{})
 		for _, path := range posts {
 			w := send(t, s, "POST", path, body)
 			if w.Code >= 500 || (w.Body.Len() > 0 && !json.Valid(w.Body.Bytes()) && path != "/v1/traces") {
@@ -253,8 +254,8 @@ func FuzzBodies(f *testing.F) {
 
 func FuzzQueries(f *testing.F) {
 	f.Add("limit=1&sort_by=start_time&status_in=x&rollout_id=r&attempt_id=latest&filter_logic=or&name_contains=%ff")
+	s := newServer(f, httpapi.Options{})
 	f.Fuzz(func(t *testing.T, query string) {
-		s := newServer(t, httpapi.Options{})
 		for _, path := range []string{"rollouts", "workers", "resources", "spans", "rollouts/r/attempts"} {
 			r := httptest.NewRequest("GET", "/v1/agl/"+path, nil)
 			r.URL.RawQuery = query
