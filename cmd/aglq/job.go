@@ -65,7 +65,7 @@ func (j *job) run(ctx context.Context, workers *crew) error {
 	stop := j.app.reportTally(hard, j.log, j.tally, j.store)
 	err := j.enqueue(ctx)
 	if err != nil && ctx.Err() == nil {
-		err = errors.Join(err, j.cancel(hard, queuedStatuses)) // what is stored by halves is not run
+		err = errors.Join(err, j.cancel(hard, unfinishedStatuses)) // what is stored by halves is not run
 	} else {
 		ended := make(chan struct{})
 		var winding sync.WaitGroup

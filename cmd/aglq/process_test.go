@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -375,4 +376,30 @@ func TestMongoStoreKeepsItsData(t *testing.T) {
 		"--concurrency", "3", "--", "echo", "0.5")
 	p.exit(0)
 	p.logged("3 succeeded")
+}
+
+func TestEmptyPortVariable(t *testing.T) {
+	t.Parallel()
+	p := start(t, []string{"AGL_SERVER_PORT="}, "run", "--tasks", write(t, "tasks.jsonl", tasks(1)), "--", "true")
+	p.exit(2)
+	if text := p.log.String(); !strings.Contains(text, "AGL_SERVER_PORT is empty") {
+		t.Errorf("said: %s", text)
+	}
+}
+
+// TestRunRefusesBadTasks reads tasks as they come: what came before the fault
+// must not stay in the queue of a store that outlives the run.
+func TestRunRefusesBadTasks(t *testing.T) {
+	t.Parallel()
+	url := start(t, nil, storeArgs()...).url()
+	cmd := exec.Command("aglq", "run", "--managed-store", "no", "--tasks", "-", "--", "sleep", "600")
+	cmd.Env = cleanEnv("AGL_STORE_URL=" + url)
+	cmd.Stdin = strings.NewReader(strings.Repeat("1\n", enqueueMost+1) + "{oops\n")
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "standard input:502: a task must be JSON") {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	if text := aglq(t, url, "rollouts", "--status", "queuing,requeuing,preparing,running", "--json"); text != "" {
+		t.Errorf("left in the queue:\n%.500s", text)
+	}
 }

@@ -175,9 +175,14 @@ func (a *app) runRoles(
 	if err == nil {
 		err = job.run(ctx, workers)
 	}
-	if workers != nil {
-		workers.drain()
-		err = errors.Join(err, workers.wait(ctx))
+	if workers == nil {
+		return err
 	}
-	return err
+	if err != nil && !errors.Is(err, errFailed) && ctx.Err() == nil {
+		workers.stop() // what they run is of no use to anybody
+		<-workers.ended
+		return err
+	}
+	workers.drain()
+	return errors.Join(err, workers.wait(ctx))
 }
