@@ -36,7 +36,7 @@ type load struct {
 }
 
 func newLoad(t *testing.T, url string, total int, milestones ...int) *load {
-	c := client.New(url, client.Options{Patience: 20 * time.Second})
+	c := client.New(url, client.Options{Patience: time.Minute})
 	t.Cleanup(c.Close)
 	l := &load{store: c, total: total, finished: map[string]int{}, milestone: map[int]chan struct{}{}}
 	for _, n := range milestones {

@@ -35,7 +35,7 @@ func TestKillWorkerOnMongo(t *testing.T) {
 func killWorker(t *testing.T, backend ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	server := newServer(t, append(backend, "--worker-ttl", "1", "--scan-interval", "0.1")...)
+	server := newServer(t, append(backend, "--worker-ttl", "4", "--scan-interval", "0.1")...)
 	server.start(ctx, t)
 	store := client.New(server.url, client.Options{})
 	t.Cleanup(store.Close)

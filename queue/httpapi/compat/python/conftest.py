@@ -60,7 +60,7 @@ def pytest_pyfunc_call(pyfuncitem):
 
     async def run():
         try:
-            await asyncio.wait_for(function(**arguments), timeout=60)
+            await asyncio.wait_for(function(**arguments), timeout=180)
         finally:
             if "store" in arguments:
                 await arguments["store"].close()

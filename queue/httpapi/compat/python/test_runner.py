@@ -87,7 +87,7 @@ async def test_a_trainer_with_runner_processes(store, url, runners):
         sys.executable, str(HERE / "trainer.py"), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
-        out, _ = await asyncio.wait_for(child.communicate(), timeout=55)
+        out, _ = await asyncio.wait_for(child.communicate(), timeout=150)
     finally:
         if child.returncode is None:
             child.kill()
