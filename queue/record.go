@@ -193,15 +193,12 @@ func (r *Record) SpansStored(attemptID string, n int, now float64) bool {
 	return true
 }
 
-// OnlyBeats reports whether a span of the attempt would change nothing but
-// times and counts, whatever happens to other attempts meanwhile.
-func (r *Record) OnlyBeats(attemptID string) bool {
+// SpanMayWait reports whether what a span of the attempt changes can be written
+// a little later without anybody acting on the old state meanwhile: it brings
+// nothing back from the queue and nobody back from the dead.
+func (r *Record) SpanMayWait(attemptID string) bool {
 	a := r.Attempt(attemptID)
-	if a == nil || a.Status == AttemptPreparing || a.Status == AttemptUnresponsive {
-		return false
-	}
-	status := r.Rollout.Status
-	return a.Status != AttemptRunning || a != r.Latest() || (status != RolloutPreparing && status != RolloutRequeuing)
+	return a != nil && a.Status != AttemptUnresponsive && (a != r.Latest() || !r.Rollout.Status.Queued())
 }
 
 // beat moves the attempt's heartbeat on; it never goes back.

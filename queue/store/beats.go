@@ -14,8 +14,8 @@ import (
 // for it: a read that could show one has them written at once.
 const beatDelay = 100 * time.Millisecond
 
-// beats holds heartbeats by spans that change nothing but a time and a count,
-// until they are written together.
+// beats holds heartbeats by spans that can wait, until they are written
+// together or with the next change of their rollout.
 type beats struct {
 	mu      sync.Mutex
 	pending map[string][]beat // by rollout
@@ -156,7 +156,7 @@ func (s *Store) settle() {
 
 // heartbeat files n stored spans with their attempt, at once or soon.
 func (s *Store) heartbeat(ctx context.Context, ref queue.AttemptRef, n int, at float64) error {
-	if a, ok := s.known.look(ref); ok && a.quiet && s.backend.Shared() {
+	if a, ok := s.known.look(ref); ok && a.mayWait && s.backend.Shared() {
 		s.beats.add(ref.RolloutID, beat{attemptID: ref.AttemptID, spans: n, at: at})
 		return nil
 	}

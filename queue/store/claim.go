@@ -80,13 +80,14 @@ func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue
 		return nil, err
 	}
 	for i := range places { // none where the answer was given before
-		s.known.learn(attemptRef(out[i].Attempt), knownAttempt{place: places[i], fresh: true})
+		s.known.learn(attemptRef(out[i].Attempt), knownAttempt{place: places[i], mayWait: true})
 	}
 	return out, nil
 }
 
 // Unclaim implements queue.Store.
 func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) error {
+	s.settle()
 	for _, ref := range claims {
 		a, _ := s.known.look(ref)
 		place := a.place

@@ -140,7 +140,7 @@ func (s *Store) attempt(ctx context.Context, c *change, operation string,
 		return queue.AttemptedRollout{}, err
 	}
 	if !replayed {
-		s.known.learn(attemptRef(out.Attempt), knownAttempt{fresh: true})
+		s.known.learn(attemptRef(out.Attempt), knownAttempt{mayWait: true})
 	}
 	return out, nil
 }

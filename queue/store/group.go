@@ -7,21 +7,29 @@ import (
 	"github.com/aglq/aglq/queue"
 )
 
-// group is group commit: calls that arrive while a commit is in flight gather
-// and are committed together by the next one. Nobody waits on a timer, and a
-// caller alone commits at once, in its own goroutine.
+// group is group commit: calls that arrive while as many commits are in flight
+// as are useful gather, and are committed together by the next one. Nobody
+// waits on a timer, and a caller alone commits at once, in its own goroutine.
 type group[T any] struct {
 	// commit writes a batch and settles every call in it.
 	commit func(batch []*call[T])
 	// weigh is the share of maxWeight that an item takes; nil is 1 each.
-	weigh     func(T) int
-	maxWeight int // of one commit
-	maxQueue  int // calls waiting before new ones are turned away
+	weigh    func(T) int
+	parallel int // commits in flight at a time
 
 	mu      sync.Mutex
 	waiting []*call[T]
-	busy    bool           // a commit is in flight
-	drain   sync.WaitGroup // the goroutine that goes on after the first commit
+	flights int            // commits in flight
+	drain   sync.WaitGroup // the goroutines that go on after a caller's commit
+}
+
+const (
+	maxWeight = 512    // of one commit, unless a single call weighs more
+	maxQueue  = 20_000 // calls waiting before new ones are turned away
+)
+
+func (g *group[T]) configure(commit func([]*call[T]), weigh func(T) int, parallel int) {
+	g.commit, g.weigh, g.parallel = commit, weigh, parallel
 }
 
 // call is one caller's part of a batch.
@@ -41,14 +49,14 @@ var errBusy = queue.Errorf(queue.Unavailable, "the store is overloaded: too many
 func (g *group[T]) do(ctx context.Context, item T) error {
 	c := &call[T]{item: item}
 	g.mu.Lock()
-	if !g.busy {
-		g.busy = true
+	if g.flights < g.parallel {
+		g.flights++
 		g.mu.Unlock()
 		g.commit([]*call[T]{c})
 		g.next()
 		return c.err
 	}
-	if len(g.waiting) >= g.maxQueue {
+	if len(g.waiting) >= maxQueue {
 		g.mu.Unlock()
 		return errBusy
 	}
@@ -100,12 +108,12 @@ func (g *group[T]) next() {
 	})
 }
 
-// take removes the next batch from the queue; nil ends the commits.
+// take removes the next batch from the queue; nil ends a flight.
 func (g *group[T]) take() []*call[T] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.waiting) == 0 {
-		g.busy = false
+		g.flights--
 		return nil
 	}
 	n, weight := 0, 0
@@ -114,7 +122,7 @@ func (g *group[T]) take() []*call[T] {
 		if g.weigh != nil {
 			w = g.weigh(g.waiting[n].item)
 		}
-		if n > 0 && weight+w > g.maxWeight {
+		if n > 0 && weight+w > maxWeight {
 			break
 		}
 		weight += w

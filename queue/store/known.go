@@ -18,9 +18,8 @@ type known struct {
 }
 
 type knownAttempt struct {
-	place int64 // where in the queue it was claimed from, 0 if it was not
-	fresh bool  // no span has been stored for it
-	quiet bool  // its spans change only times and counts
+	place   int64 // where in the queue it was claimed from, 0 if it was not
+	mayWait bool  // see queue.Record.SpanMayWait
 }
 
 func (k *known) look(ref queue.AttemptRef) (knownAttempt, bool) {
@@ -47,11 +46,9 @@ func (k *known) review(r *queue.Record) {
 	for i := range r.Attempts {
 		ref := attemptRef(&r.Attempts[i])
 		if a, ok := k.look(ref); ok {
-			now := a
-			now.quiet = r.OnlyBeats(ref.AttemptID)
-			now.fresh = a.fresh && r.Attempts[i].LastHeartbeatTime == nil
-			if now != a {
-				k.learn(ref, now)
+			if mayWait := r.SpanMayWait(ref.AttemptID); mayWait != a.mayWait {
+				a.mayWait = mayWait
+				k.learn(ref, a)
 			}
 		}
 	}

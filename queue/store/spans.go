@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 )
@@ -42,9 +40,8 @@ type addedSpans struct {
 
 // attemptSpans are the spans of one attempt in one call.
 type attemptSpans struct {
-	ref   queue.AttemptRef
-	at    []int // their places among the accepted spans
-	fresh bool  // the attempt has no span yet, as far as is known
+	ref queue.AttemptRef
+	at  []int // their places among the accepted spans
 }
 
 func (s *Store) addSpans(ctx context.Context, spans []queue.Span) (addedSpans, error) {
@@ -82,10 +79,10 @@ func (s *Store) admit(ctx context.Context, spans []queue.Span, out *addedSpans) 
 		ref := queue.AttemptRef{RolloutID: spans[i].RolloutID, AttemptID: spans[i].AttemptID}
 		group, ok := byRef[ref]
 		if !ok {
-			fresh, err := s.exists(ctx, ref)
+			err := s.exists(ctx, ref)
 			switch {
 			case err == nil:
-				group = &attemptSpans{ref: ref, fresh: fresh}
+				group = &attemptSpans{ref: ref}
 				attempts = append(attempts, group)
 			case queue.KindOf(err) != queue.NotFound:
 				return nil, nil, err
@@ -105,45 +102,34 @@ func (s *Store) admit(ctx context.Context, spans []queue.Span, out *addedSpans) 
 	return accepted, attempts, nil
 }
 
-// exists answers NotFound for an unknown rollout or attempt. Fresh reports that
-// the attempt has sent no span yet.
-func (s *Store) exists(ctx context.Context, ref queue.AttemptRef) (fresh bool, err error) {
-	if a, ok := s.known.look(ref); ok {
-		return a.fresh, nil
+// exists answers NotFound for an unknown rollout or attempt.
+func (s *Store) exists(ctx context.Context, ref queue.AttemptRef) error {
+	if _, ok := s.known.look(ref); ok {
+		return nil
 	}
 	records, err := s.backend.Records(ctx, []string{ref.RolloutID})
 	if err != nil {
-		return false, err
+		return err
 	}
 	if len(records) == 0 {
-		return false, queue.ErrNoRollout(ref.RolloutID)
+		return queue.ErrNoRollout(ref.RolloutID)
 	}
 	for i := range records[0].Attempts {
-		if a := &records[0].Attempts[i]; a.AttemptID == ref.AttemptID {
-			fresh = a.Status == queue.AttemptPreparing && a.LastHeartbeatTime == nil
-			s.known.learn(ref, knownAttempt{fresh: fresh, quiet: records[0].OnlyBeats(ref.AttemptID)})
-			return fresh, nil
+		if records[0].Attempts[i].AttemptID == ref.AttemptID {
+			s.known.learn(ref, knownAttempt{mayWait: records[0].SpanMayWait(ref.AttemptID)})
+			return nil
 		}
 	}
-	return false, queue.ErrNoAttempt(ref.RolloutID, ref.AttemptID)
+	return queue.ErrNoAttempt(ref.RolloutID, ref.AttemptID)
 }
 
-// store inserts spans and files the heartbeats. An attempt's first spans cannot
-// be duplicates of stored ones, so there the heartbeat, which also changes the
-// attempt's status, need not wait for the insert.
+// store inserts spans and files the heartbeats.
 func (s *Store) store(ctx context.Context, spans []queue.Span, attempts []*attemptSpans) ([]bool, error) {
-	now := s.seconds()
-	ahead := s.backend.Shared() && len(attempts) == 1 && attempts[0].fresh
 	batch := &spanBatch{spans: spans}
-	if ahead {
-		var both errgroup.Group
-		both.Go(func() error { return s.heartbeat(ctx, attempts[0].ref, distinct(spans), now) })
-		both.Go(func() error { return s.spans.do(ctx, batch) })
-		return batch.stored, both.Wait()
-	}
 	if err := s.spans.do(ctx, batch); err != nil {
 		return nil, err
 	}
+	now := s.seconds()
 	for _, a := range attempts {
 		n := 0
 		for _, i := range a.at {
@@ -159,14 +145,6 @@ func (s *Store) store(ctx context.Context, spans []queue.Span, attempts []*attem
 		}
 	}
 	return batch.stored, nil
-}
-
-func distinct(spans []queue.Span) int {
-	ids := make(map[string]struct{}, len(spans))
-	for i := range spans {
-		ids[spans[i].SpanID] = struct{}{}
-	}
-	return len(ids)
 }
 
 // spanBatch is one caller's spans in the lane of span inserts.

@@ -35,6 +35,17 @@ const (
 // must not die of its most impatient member. The Python client gives up at 30 s.
 const commitTimeout = 20 * time.Second
 
+// flights is how many commits of a lane are useful at a time. In the process
+// itself they only take turns, and each caller had best do its own. On a remote
+// backend one is being journaled while the next is being prepared; more of them
+// mean smaller batches.
+type flights struct{ changes, spans, counters int }
+
+var (
+	inProcess = flights{changes: 64, spans: 64, counters: 64}
+	remote    = flights{changes: 2, spans: 3, counters: 2}
+)
+
 // Options says how a Store works. The zero Options are a store without
 // background scans, whose calls each scan first, and without leases.
 type Options struct {
@@ -67,7 +78,8 @@ type Store struct {
 	log      *slog.Logger
 	started  time.Time
 
-	changes  group[*change]
+	taking   group[*change] // claims: one commit at a time, as all want the head of the queue
+	changes  group[*change] // of all other kinds
 	spans    group[*spanBatch]
 	counters group[*numbers]
 
@@ -103,9 +115,14 @@ func New(backend collections.Backend, o Options) *Store {
 	}
 	s.started = s.now()
 	s.closing, s.close = context.WithCancel(context.Background())
-	s.changes = group[*change]{commit: s.commitChanges, weigh: (*change).weight, maxWeight: 512, maxQueue: 20_000}
-	s.spans = group[*spanBatch]{commit: s.commitSpans, weigh: (*spanBatch).weight, maxWeight: 512, maxQueue: 20_000}
-	s.counters = group[*numbers]{commit: s.commitNumbers, maxWeight: 512, maxQueue: 20_000}
+	parallel := inProcess
+	if backend.Shared() {
+		parallel = remote
+	}
+	s.taking.configure(s.commitChanges, (*change).weight, 1)
+	s.changes.configure(s.commitChanges, (*change).weight, parallel.changes)
+	s.spans.configure(s.commitSpans, (*spanBatch).weight, parallel.spans)
+	s.counters.configure(s.commitNumbers, nil, parallel.counters)
 	s.known.limit, s.issued.limit = 100_000, 100_000
 	s.watch.debounce = o.ScanDebounce
 	if o.ScanInterval > 0 {
@@ -134,6 +151,7 @@ func (s *Store) Close(ctx context.Context) error {
 	s.close()
 	s.running.Wait()
 	s.beats.flush(s)
+	s.taking.wait()
 	s.changes.wait()
 	s.spans.wait()
 	s.counters.wait()
