@@ -72,8 +72,8 @@ func (c *counter) take(e event) {
 	switch e.Action {
 	case "start":
 	case "run":
-		if i := strings.LastIndexByte(e.Test, '/'); i >= 0 {
-			c.parent[e.Package+" "+e.Test[:i]] = true
+		for _, name := range around(e.Test) {
+			c.parent[e.Package+" "+name] = true
 		}
 	case "output", "build-output":
 		if c.output[key] == nil {
@@ -113,15 +113,21 @@ func (c *counter) end(e event, key string) {
 
 // blame marks everything around a failed test as failed for that reason.
 func (c *counter) blame(e event) {
-	for name := e.Test; ; {
-		i := strings.LastIndexByte(name, '/')
-		if i < 0 {
-			break
-		}
-		name = name[:i]
+	for _, name := range around(e.Test) {
 		c.failedIn[e.Package+" "+name] = true
 	}
 	c.failedIn[e.Package+" "] = true
+}
+
+// around are the names of the tests that a test may be a part of; its own name
+// may have slashes too.
+func around(test string) (names []string) {
+	for i, r := range test {
+		if r == '/' {
+			names = append(names, test[:i])
+		}
+	}
+	return names
 }
 
 func (c *counter) endPackage(e event, text string) {

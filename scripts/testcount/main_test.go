@@ -28,15 +28,20 @@ func TestCount(t *testing.T) {
 {"Action":"pass","Package":"r","Test":"D/one"}
 {"Action":"fail","Package":"r","Test":"D"}
 {"Action":"fail","Package":"r"}
+{"Action":"run","Package":"s","Test":"E"}
+{"Action":"run","Package":"s","Test":"E/with/slash"}
+{"Action":"pass","Package":"s","Test":"E/with/slash"}
+{"Action":"pass","Package":"s","Test":"E"}
+{"Action":"pass","Package":"s"}
 `
 	var out bytes.Buffer
 	c := newCounter(&out)
 	if err := c.read(strings.NewReader(events)); err != nil {
 		t.Fatal(err)
 	}
-	// A/one, B and D/one; A/two, the build of q, and D for itself; C.
-	if c.passed != 3 || c.failed != 3 || c.skipped != 1 {
-		t.Errorf("%d passed, %d failed, %d skipped; want 3, 3, 1", c.passed, c.failed, c.skipped)
+	// A/one, B, D/one and E/with/slash; A/two, the build of q, and D for itself; C.
+	if c.passed != 4 || c.failed != 3 || c.skipped != 1 {
+		t.Errorf("%d passed, %d failed, %d skipped; want 4, 3, 1", c.passed, c.failed, c.skipped)
 	}
 	for _, want := range []string{"wrong\n", "q.go:1: broken\n", "FAIL  p  1.5s\n"} {
 		if !strings.Contains(out.String(), want) {

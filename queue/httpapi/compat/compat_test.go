@@ -56,7 +56,7 @@ func tryReference(t *testing.T, backend ...string) {
 	}
 	failed := false
 	for _, c := range cases {
-		t.Run(strings.TrimPrefix(c.Class, "test_")+"/"+c.Name, func(t *testing.T) {
+		t.Run(strings.TrimPrefix(c.Class, "test_")+"."+c.Name, func(t *testing.T) {
 			if c.Skipped != nil {
 				t.Fatal("skipped, though every test applies to aglq")
 			}

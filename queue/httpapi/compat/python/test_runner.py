@@ -79,10 +79,17 @@ async def test_a_single_step(store):
 
 
 @pytest.mark.parametrize("runners", [3])
-async def test_a_trainer_with_runner_processes(store, url, runners):
+async def test_a_trainer_with_runner_processes(store, url, runners, tmp_path):
     """A program with a trainer, an algorithm and several runner processes."""
     name = unique("trainer")
-    env = {**os.environ, "AGL_MANAGED_STORE": "0", "TRAINER_STORE": url, "TRAINER_NAME": name, "TRAINER_RUNNERS": str(runners)}
+    env = {
+        **os.environ,
+        "AGL_MANAGED_STORE": "0",
+        "TRAINER_STORE": url,
+        "TRAINER_NAME": name,
+        "TRAINER_RUNNERS": str(runners),
+        "TRAINER_HALL": str(tmp_path),
+    }
     child = await asyncio.create_subprocess_exec(
         sys.executable, str(HERE / "trainer.py"), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -98,4 +105,4 @@ async def test_a_trainer_with_runner_processes(store, url, runners):
     mine = [r for r in await store.query_rollouts() if (r.metadata or {}).get("trainer") == name]
     assert len(mine) == 20 and {r.status for r in mine} == {"succeeded"}
     assert all(r.attempt.sequence_id == 1 for r in mine)
-    assert len({r.attempt.worker_id for r in mine}) > 1
+    assert len({r.attempt.worker_id for r in mine}) == runners
