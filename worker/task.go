@@ -284,7 +284,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, e ending, took time.Dura
 		w.heard(err)
 		switch {
 		case err == nil:
-			w.log.Info("task ends", t.attrs("status", string(e.status), "took", took, "error", e.err)...)
+			w.log.Info("task ends", withError(t.attrs("status", string(e.status), "took", took), e.err)...)
 			return
 		case hopeless(err):
 			w.log.Error("the end of a task was refused", t.attrs("status", string(e.status), "error", err)...)

@@ -178,7 +178,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err == nil && ctx.Err() != nil && context.Cause(tasks) == ErrStopped {
 		err = context.Cause(ctx)
 	}
-	w.log.Info("worker ends", "error", err)
+	w.log.Info("worker ends", withError(nil, err)...)
 	return err
 }
 
@@ -209,6 +209,14 @@ func (w *Worker) settle(running *sync.WaitGroup, cut context.CancelCauseFunc) {
 			cut(ErrDrained)
 		}
 	}
+}
+
+// withError adds an error to the attributes of a log line, if there is one.
+func withError(attrs []any, err error) []any {
+	if err != nil {
+		attrs = append(attrs, "error", err)
+	}
+	return attrs
 }
 
 // heard notes an answer of the store; no answer is one that says it is away.

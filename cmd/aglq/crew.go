@@ -27,7 +27,7 @@ func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url stri
 	handler := worker.Exec(worker.ExecOptions{Command: a.agent})
 	ctx, stop := context.WithCancel(a.signals.hard)
 	c := &crew{stop: stop, ended: make(chan struct{})}
-	for _, id := range workerIDs(cmd, cmd.Int("n-runners")) {
+	for _, id := range workerIDs(cmd.String("worker-id"), cmd.Int("n-runners")) {
 		c.members = append(c.members, worker.New(s, handler, worker.Options{
 			ID:                id,
 			Version:           version(),

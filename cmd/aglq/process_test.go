@@ -237,6 +237,22 @@ func TestRunEndToEnd(t *testing.T) {
 	p.logged("5 succeeded, 1 failed, mean reward 9.2")
 }
 
+// TestRunnersWorkTogether has agents that end only when two of them run.
+func TestRunnersWorkTogether(t *testing.T) {
+	t.Parallel()
+	agent := fmt.Sprintf(`: > %[1]s/$AGL_ROLLOUT_ID; until [ $(ls %[1]s | wc -l) -ge 2 ]; do sleep 0.05; done; echo 1`, t.TempDir())
+	p := start(t, nil, "run", "--tasks", write(t, "tasks.jsonl", tasks(2)), "--n-runners", "2", "--", "sh", "-c", agent)
+	p.exit(0)
+	for _, message := range []string{"worker starts", "worker ends"} {
+		if n := strings.Count(p.log.String(), `msg="`+message+`"`); n != 2 {
+			t.Errorf("the log says %q %d times, want 2", message, n)
+		}
+	}
+	if text := p.log.String(); strings.Contains(text, "<nil>") {
+		t.Errorf("the log has errors that are none:\n%s", text)
+	}
+}
+
 func TestRunPrintsResults(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil, "run", "--tasks", write(t, "tasks.jsonl", `{"input": 1, "mode": "val"}`+"\n2\n"), "--", "echo", "0.5")

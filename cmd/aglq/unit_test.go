@@ -44,6 +44,23 @@ func TestSplitAgent(t *testing.T) {
 	}
 }
 
+func TestWorkerIDs(t *testing.T) {
+	for _, c := range []struct {
+		base string
+		n    int
+		want []string
+	}{
+		{"", 1, []string{""}},
+		{"", 3, []string{"", "", ""}},
+		{"w", 1, []string{"w"}},
+		{"w", 2, []string{"w-0", "w-1"}},
+	} {
+		if diff := cmp.Diff(c.want, workerIDs(c.base, c.n)); diff != "" {
+			t.Errorf("workerIDs(%q, %d): %s", c.base, c.n, diff)
+		}
+	}
+}
+
 func TestSeconds(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"30": 30 * time.Second, "0.5": 500 * time.Millisecond, "0": 0, "500ms": 500 * time.Millisecond, "2m": 2 * time.Minute,

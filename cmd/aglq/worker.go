@@ -62,15 +62,14 @@ func (a *app) needAgent(cmd *cli.Command) error {
 	return nil
 }
 
-// workerIDs are the ids of n workers; nil leaves the choice to each of them.
-func workerIDs(cmd *cli.Command, n int) []string {
-	base := cmd.String("worker-id")
-	if base == "" || n == 1 {
-		return []string{base}
-	}
+// workerIDs are the ids of n workers; "" leaves the choice to the worker.
+func workerIDs(base string, n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
-		ids[i] = fmt.Sprintf("%s-%d", base, i)
+		ids[i] = base
+		if base != "" && n > 1 {
+			ids[i] = fmt.Sprintf("%s-%d", base, i)
+		}
 	}
 	return ids
 }
