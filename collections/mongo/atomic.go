@@ -33,12 +33,18 @@ func (b *Backend) Atomic(ctx context.Context, fn func(tx collections.Tx) error) 
 		}
 		s := newSection(ctx, b)
 		if err := fn(s); err != nil {
+			if s.guessed() {
+				s.forget(false)
+				continue
+			}
 			return err
 		}
 		err := s.commit()
 		if err == nil {
+			s.remember()
 			return nil
 		}
+		s.forget(errors.Is(err, errChanged))
 		if !errors.Is(err, errChanged) && !hasLabel(err, transient) {
 			return err
 		}

@@ -73,6 +73,9 @@ type Backend struct {
 	lanes    lanes
 	spanned  spanCount
 	retrying chan struct{} // held by a section that runs again
+
+	knownRollouts cache[queue.Record]
+	knownWorkers  cache[queue.Worker]
 }
 
 var _ collections.Backend = (*Backend)(nil)

@@ -30,6 +30,8 @@ type section struct {
 type shelf[T any] struct {
 	items map[string]*item[T]
 	order []*item[T] // in which they were first dealt with
+
+	guessed bool // some are what this process wrote last, not what is stored
 }
 
 // item is one document in a section.
@@ -86,6 +88,7 @@ func missing[T any](s *shelf[T], ids []string) []string {
 }
 
 func (s *section) fetchRollouts(ctx context.Context, ids []string) error {
+	ids = guess(&s.b.knownRollouts, &s.rollouts, ids)
 	for _, id := range ids {
 		s.rollouts.add(&item[queue.Record]{id: id, read: true})
 	}
@@ -97,6 +100,7 @@ func (s *section) fetchRollouts(ctx context.Context, ids []string) error {
 }
 
 func (s *section) fetchWorkers(ctx context.Context, ids []string) error {
+	ids = guess(&s.b.knownWorkers, &s.workers, ids)
 	return fetch(ctx, s.b, s.b.workers, &s.workers, ids, decodeWorker, func(w *queue.Worker) string { return w.WorkerID })
 }
 

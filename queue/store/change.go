@@ -30,15 +30,10 @@ type section struct {
 }
 
 // do runs one change in the lane and spreads the news of it.
-func (s *Store) do(ctx context.Context, c *change) error {
-	if c.claim > 0 {
-		return s.taking.do(ctx, c)
-	}
-	return s.changes.do(ctx, c)
-}
+func (s *Store) do(ctx context.Context, c *change) error { return s.changes.do(ctx, c) }
 
 func (s *Store) commitChanges(batch []*call[*change]) {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := s.commitContext()
 	defer cancel()
 	err := s.commitTogether(ctx, batch)
 	if err == nil {

@@ -10,10 +10,11 @@ import (
 // AddSpan implements queue.Store.
 func (s *Store) AddSpan(ctx context.Context, span queue.Span) (*queue.Span, error) {
 	// Even a span that is refused raises the counter, as in the reference.
-	if err := s.raise(ctx, []queue.Span{span}); err != nil {
+	one := []queue.Span{span}
+	if err := s.raise(ctx, one); err != nil {
 		return nil, err
 	}
-	added, err := s.addSpans(ctx, []queue.Span{span})
+	added, err := s.addSpans(ctx, one)
 	if err != nil {
 		return nil, err
 	}
@@ -38,15 +39,46 @@ type addedSpans struct {
 	unknown error // why the first rejected span was rejected
 }
 
-// attemptSpans are the spans of one attempt in one call.
+// attemptSpans counts the spans of one attempt in one call.
 type attemptSpans struct {
-	ref queue.AttemptRef
-	at  []int // their places among the accepted spans
+	ref     queue.AttemptRef
+	unknown bool
+	stored  int
+}
+
+// tally is the attempts of one call, found fast where spans of one attempt
+// follow each other.
+type tally struct {
+	list []attemptSpans
+	last int
+	at   map[queue.AttemptRef]int // once there are several
+}
+
+// find gives the place of an attempt in the list, where it is added if new.
+func (t *tally) find(s *queue.Span) (at int, added bool) {
+	if t.last < len(t.list) && t.list[t.last].ref.AttemptID == s.AttemptID && t.list[t.last].ref.RolloutID == s.RolloutID {
+		return t.last, false
+	}
+	ref := queue.AttemptRef{RolloutID: s.RolloutID, AttemptID: s.AttemptID}
+	at, ok := t.at[ref]
+	if !ok {
+		at = len(t.list)
+		t.list = append(t.list, attemptSpans{ref: ref})
+		if at == 1 {
+			t.at = map[queue.AttemptRef]int{t.list[0].ref: 0}
+		}
+		if at > 0 {
+			t.at[ref] = at
+		}
+	}
+	t.last = at
+	return at, !ok
 }
 
 func (s *Store) addSpans(ctx context.Context, spans []queue.Span) (addedSpans, error) {
 	var out addedSpans
-	accepted, attempts, err := s.admit(ctx, spans, &out)
+	var attempts tally
+	accepted, err := s.admit(ctx, spans, &attempts, &out)
 	if err != nil || len(accepted) == 0 {
 		return out, err
 	}
@@ -58,10 +90,12 @@ func (s *Store) addSpans(ctx context.Context, spans []queue.Span) (addedSpans, e
 	if err := s.raise(ctx, accepted); err != nil {
 		return out, err
 	}
-	stored, err := s.store(ctx, accepted, attempts)
+	stored, err := s.store(ctx, accepted, &attempts)
 	if err != nil {
 		return out, err
 	}
+	// What was stored is left of accepted, which is this call's own.
+	out.Stored = accepted[:0]
 	for i := range accepted {
 		if stored[i] {
 			out.Stored = append(out.Stored, accepted[i])
@@ -70,36 +104,30 @@ func (s *Store) addSpans(ctx context.Context, spans []queue.Span) (addedSpans, e
 	return out, nil
 }
 
-// admit sorts out spans of unknown attempts and gathers the others by attempt.
-func (s *Store) admit(ctx context.Context, spans []queue.Span, out *addedSpans) ([]queue.Span, []*attemptSpans, error) {
+// admit sorts out spans of unknown attempts. What it returns is a copy.
+func (s *Store) admit(ctx context.Context, spans []queue.Span, attempts *tally, out *addedSpans) ([]queue.Span, error) {
 	accepted := make([]queue.Span, 0, len(spans))
-	byRef := make(map[queue.AttemptRef]*attemptSpans, 1)
-	var attempts []*attemptSpans
 	for i := range spans {
-		ref := queue.AttemptRef{RolloutID: spans[i].RolloutID, AttemptID: spans[i].AttemptID}
-		group, ok := byRef[ref]
-		if !ok {
-			err := s.exists(ctx, ref)
-			switch {
-			case err == nil:
-				group = &attemptSpans{ref: ref}
-				attempts = append(attempts, group)
-			case queue.KindOf(err) != queue.NotFound:
-				return nil, nil, err
-			case out.unknown == nil:
+		at, added := attempts.find(&spans[i])
+		attempt := &attempts.list[at]
+		if added {
+			err := s.exists(ctx, attempt.ref)
+			attempt.unknown = err != nil
+			if err != nil && queue.KindOf(err) != queue.NotFound {
+				return nil, err
+			}
+			if err != nil && out.unknown == nil {
 				out.unknown = err
 				out.Reason = err.Error()
 			}
-			byRef[ref] = group
 		}
-		if group == nil {
+		if attempt.unknown {
 			out.Rejected++
 			continue
 		}
-		group.at = append(group.at, len(accepted))
 		accepted = append(accepted, spans[i])
 	}
-	return accepted, attempts, nil
+	return accepted, nil
 }
 
 // exists answers NotFound for an unknown rollout or attempt.
@@ -124,23 +152,23 @@ func (s *Store) exists(ctx context.Context, ref queue.AttemptRef) error {
 }
 
 // store inserts spans and files the heartbeats.
-func (s *Store) store(ctx context.Context, spans []queue.Span, attempts []*attemptSpans) ([]bool, error) {
+func (s *Store) store(ctx context.Context, spans []queue.Span, attempts *tally) ([]bool, error) {
 	batch := &spanBatch{spans: spans}
 	if err := s.spans.do(ctx, batch); err != nil {
 		return nil, err
 	}
-	now := s.seconds()
-	for _, a := range attempts {
-		n := 0
-		for _, i := range a.at {
-			if batch.stored[i] {
-				n++
-			}
+	for i, stored := range batch.stored {
+		if stored {
+			at, _ := attempts.find(&spans[i])
+			attempts.list[at].stored++
 		}
-		if n == 0 {
+	}
+	now := s.seconds()
+	for _, a := range attempts.list {
+		if a.stored == 0 {
 			continue
 		}
-		if err := s.heartbeat(ctx, a.ref, n, now); err != nil {
+		if err := s.heartbeat(ctx, a.ref, a.stored, now); err != nil {
 			return nil, err
 		}
 	}
@@ -155,8 +183,16 @@ type spanBatch struct {
 
 func (b *spanBatch) weight() int { return len(b.spans) }
 
+// commitContext bounds a commit. In the process itself nothing can hang.
+func (s *Store) commitContext() (context.Context, context.CancelFunc) {
+	if !s.backend.Shared() {
+		return context.Background(), func() {}
+	}
+	return context.WithTimeout(context.Background(), commitTimeout)
+}
+
 func (s *Store) commitSpans(batch []*call[*spanBatch]) {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := s.commitContext()
 	defer cancel()
 	if len(batch) == 1 {
 		b := batch[0].item
@@ -216,28 +252,31 @@ next:
 	return nil
 }
 
-// number numbers the spans that ask for it, in order.
+// number numbers the spans that ask for it, in order, those of a rollout
+// together.
 func (s *Store) number(ctx context.Context, spans []queue.Span) error {
-	wanted := make(map[string]int64, 1)
-	for i := range spans {
-		if spans[i].SequenceID == queue.NumberOnArrival {
-			wanted[spans[i].RolloutID]++
+	for from := range spans {
+		if spans[from].SequenceID != queue.NumberOnArrival {
+			continue
 		}
-	}
-	next := make(map[string]int64, len(wanted))
-	for id, n := range wanted {
+		id := spans[from].RolloutID
+		asks := func(i int) bool { return spans[i].SequenceID == queue.NumberOnArrival && spans[i].RolloutID == id }
+		wanted := int64(0)
+		for i := from; i < len(spans); i++ {
+			if asks(i) {
+				wanted++
+			}
+		}
 		// The insert that follows makes the numbers durable.
-		first, err := s.issue(ctx, id, n, false)
+		next, err := s.issue(ctx, id, wanted, false)
 		if err != nil {
 			return err
 		}
-		next[id] = first
-	}
-	for i := range spans {
-		if spans[i].SequenceID == queue.NumberOnArrival {
-			id := spans[i].RolloutID
-			spans[i].SequenceID = next[id]
-			next[id]++
+		for i := from; i < len(spans); i++ {
+			if asks(i) {
+				spans[i].SequenceID = next
+				next++
+			}
 		}
 	}
 	return nil
@@ -270,8 +309,16 @@ func (s *Store) issue(ctx context.Context, rolloutID string, n int64, durable bo
 // commitNumbers issues the numbers of a batch, one step for each rollout, dealt
 // out in order of arrival.
 func (s *Store) commitNumbers(batch []*call[*numbers]) {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := s.commitContext()
 	defer cancel()
+	if len(batch) == 1 {
+		c := batch[0]
+		first, err := s.backend.NextSequence(ctx, []collections.Counter{c.item.Counter}, c.item.durable)
+		if c.err = err; err == nil {
+			c.item.first = first[0]
+		}
+		return
+	}
 	entries := make([]collections.Counter, 0, len(batch))
 	at := make(map[string]int, len(batch))
 	durable := false

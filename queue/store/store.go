@@ -37,13 +37,14 @@ const commitTimeout = 20 * time.Second
 
 // flights is how many commits of a lane are useful at a time. In the process
 // itself they only take turns, and each caller had best do its own. On a remote
-// backend one is being journaled while the next is being prepared; more of them
-// mean smaller batches.
+// backend, commits of changes are kept apart: larger batches cost the database
+// less than overlapping ones would gain, and claims would fight over the head of
+// the queue.
 type flights struct{ changes, spans, counters int }
 
 var (
 	inProcess = flights{changes: 64, spans: 64, counters: 64}
-	remote    = flights{changes: 2, spans: 3, counters: 2}
+	remote    = flights{changes: 1, spans: 2, counters: 2}
 )
 
 // Options says how a Store works. The zero Options are a store without
@@ -78,8 +79,7 @@ type Store struct {
 	log      *slog.Logger
 	started  time.Time
 
-	taking   group[*change] // claims: one commit at a time, as all want the head of the queue
-	changes  group[*change] // of all other kinds
+	changes  group[*change]
 	spans    group[*spanBatch]
 	counters group[*numbers]
 
@@ -119,7 +119,6 @@ func New(backend collections.Backend, o Options) *Store {
 	if backend.Shared() {
 		parallel = remote
 	}
-	s.taking.configure(s.commitChanges, (*change).weight, 1)
 	s.changes.configure(s.commitChanges, (*change).weight, parallel.changes)
 	s.spans.configure(s.commitSpans, (*spanBatch).weight, parallel.spans)
 	s.counters.configure(s.commitNumbers, nil, parallel.counters)
@@ -151,7 +150,6 @@ func (s *Store) Close(ctx context.Context) error {
 	s.close()
 	s.running.Wait()
 	s.beats.flush(s)
-	s.taking.wait()
 	s.changes.wait()
 	s.spans.wait()
 	s.counters.wait()

@@ -1,0 +1,126 @@
+package mongo
+
+import (
+	"sync"
+	"time"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// A section's writes carry the revisions of what it read, so it may as well
+// start from what this process wrote last: where another process has written
+// since, the commit fails and the section runs again on fresh reads. That spares
+// a read for nearly every change of a rollout or a worker.
+//
+// With several stores behind one balancer the guess is often wrong, and a wrong
+// guess costs a transaction. So one that fails stops the guessing for a while.
+
+const (
+	cacheLimit    = 4096    // documents in one generation
+	cacheableSize = 4 << 10 // bytes; larger documents are read each time
+	cachePause    = 5 * time.Second
+)
+
+// cache remembers documents by id, in two generations: when the young one is
+// full the old one is dropped.
+type cache[T any] struct {
+	mu         sync.Mutex
+	young, old map[string]cached[T]
+	off        time.Time // until when it is empty
+}
+
+type cached[T any] struct {
+	value           *T
+	revision, order int64
+}
+
+func (c *cache[T]) find(id string) (cached[T], bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, ok := c.young[id]; ok {
+		return v, true
+	}
+	v, ok := c.old[id]
+	return v, ok
+}
+
+func (c *cache[T]) keep(id string, v cached[T]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.off.IsZero() {
+		if time.Now().Before(c.off) {
+			return
+		}
+		c.off = time.Time{}
+	}
+	if c.young == nil || len(c.young) >= cacheLimit {
+		c.old, c.young = c.young, make(map[string]cached[T])
+	}
+	c.young[id] = v
+}
+
+func (c *cache[T]) drop(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.young, id)
+	delete(c.old, id)
+}
+
+// wrong empties the cache after a guess that failed.
+func (c *cache[T]) wrong() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.young, c.old = nil, nil
+	c.off = time.Now().Add(cachePause)
+}
+
+// guess puts cached documents on the shelf and returns the ids of the others.
+func guess[T any](from *cache[T], to *shelf[T], ids []string) []string {
+	left := ids[:0:0]
+	for _, id := range ids {
+		c, ok := from.find(id)
+		if !ok {
+			left = append(left, id)
+			continue
+		}
+		to.guessed = true
+		to.add(&item[T]{id: id, before: c.value, after: c.value, revision: c.revision, order: c.order, read: true})
+	}
+	return left
+}
+
+// guessed reports whether the section started from documents it has not read.
+func (s *section) guessed() bool { return s.rollouts.guessed || s.workers.guessed }
+
+// remember keeps what a section has just written.
+func (s *section) remember() {
+	for _, it := range s.rollouts.order {
+		switch {
+		case it.after == it.before:
+		case it.after.Rollout.Status.Active() && recordSize(it.after) <= cacheableSize:
+			s.b.knownRollouts.keep(it.id, cached[queue.Record]{it.after, s.revision, it.order})
+		default:
+			s.b.knownRollouts.drop(it.id)
+		}
+	}
+	for _, it := range s.workers.order {
+		if it.put {
+			s.b.knownWorkers.keep(it.id, cached[queue.Worker]{it.after, s.revision, it.order})
+		}
+	}
+}
+
+// forget drops what a failed section had to do with: of what it wrote the
+// outcome may be unknown.
+func (s *section) forget(changed bool) {
+	for _, it := range s.rollouts.order {
+		s.b.knownRollouts.drop(it.id)
+	}
+	for _, it := range s.workers.order {
+		s.b.knownWorkers.drop(it.id)
+	}
+	if changed && s.guessed() {
+		s.b.knownRollouts.wrong()
+		s.b.knownWorkers.wrong()
+	}
+}
