@@ -100,6 +100,7 @@ type waiter struct {
 
 func (w *waits) listen(ids []string) *waiter {
 	n := &waiter{ids: ids, complete: make(chan struct{}, 1)}
+	n.look() // it may hear of a rollout at once
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.byID == nil {
