@@ -27,6 +27,8 @@ type call struct {
 	w      answer
 	ids    [2]string // of the path
 	route  string
+	// flushes tells that the answer is flushed at once.
+	flushes bool
 }
 
 // answer remembers the status written.
@@ -63,8 +65,12 @@ func (c *call) ctx() context.Context {
 	return ctx
 }
 
-// waitCtx is ctx, which also ends when the server does.
-func (c *call) waitCtx() (context.Context, context.CancelFunc) {
+// waitCtx is ctx for a call that may wait; it also ends when the server does.
+func (c *call) waitCtx(wait time.Duration) (context.Context, context.CancelFunc) {
+	if wait == 0 {
+		return c.ctx(), func() {}
+	}
+	c.readUntil(time.Time{})
 	ctx, cancel := context.WithCancel(c.ctx())
 	stop := context.AfterFunc(c.server.ending, cancel)
 	return ctx, func() { stop(); cancel() }
@@ -85,7 +91,7 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-// readBody appends the body to dst. A body that stalls is given up.
+// readBody appends the body to dst.
 func (c *call) readBody(dst []byte) ([]byte, error) {
 	limit := c.server.options.MaxBody
 	if c.r.ContentLength > limit {
@@ -94,9 +100,10 @@ func (c *call) readBody(dst []byte) ([]byte, error) {
 	if c.r.Body == nil || c.r.Body == http.NoBody || c.r.ContentLength == 0 {
 		return dst, nil
 	}
-	control := http.NewResponseController(c.w.ResponseWriter)
-	timed := control.SetReadDeadline(time.Now().Add(bodyStall)) == nil
-	progress := time.Now()
+	// The server's own deadline for the request serves until there is progress
+	// to report; see Serve.
+	began := time.Now()
+	progress := began
 	// A length is a promise, not a reason to allocate.
 	want := min(max(c.r.ContentLength+1, 512), 64<<10)
 	if int64(cap(dst)-len(dst)) < want {
@@ -117,15 +124,22 @@ func (c *call) readBody(dst []byte) ([]byte, error) {
 		if err != nil {
 			return dst, errBody{err}
 		}
-		if now := time.Now(); timed && n > 0 && now.Sub(progress) > time.Second {
+		if now := time.Now(); n > 0 && now.Sub(progress) > c.server.options.BodyStall/16 {
 			progress = now
-			_ = control.SetReadDeadline(now.Add(bodyStall)) // it worked before
+			c.readUntil(now.Add(c.server.options.BodyStall))
 		}
 	}
-	if timed {
-		_ = control.SetReadDeadline(time.Time{}) // an answer may take its time
+	if time.Since(began) > c.server.options.BodyStall/16 {
+		c.readUntil(time.Time{}) // little of it may be left for the answer
 	}
 	return dst, nil
+}
+
+// readUntil moves the end of reading from the client, who is taken for gone
+// after it; the zero time is never.
+func (c *call) readUntil(t time.Time) {
+	// Without a connection there is no deadline to move.
+	_ = http.NewResponseController(c.w.ResponseWriter).SetReadDeadline(t)
 }
 
 // errBody means that the body could not be read: the client is gone or stalled.
@@ -177,13 +191,19 @@ var (
 	protoType = []string{"application/x-protobuf"}
 )
 
+// shortAnswer is the size up to which net/http itself sets the Content-Length
+// of an answer that is not flushed: such answers need not carry one.
+const shortAnswer = 2048
+
 // send writes a whole answer.
 func (c *call) send(status int, contentType []string, body []byte) error {
 	h := c.w.Header()
 	if contentType != nil {
 		h["Content-Type"] = contentType
 	}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if len(body) > shortAnswer || c.flushes {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	c.w.WriteHeader(status)
 	if len(body) == 0 {
 		return nil

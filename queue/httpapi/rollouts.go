@@ -134,15 +134,16 @@ func (c *call) dequeue() error {
 
 // claim answers a claim, and gives it back if the answer goes nowhere.
 func (c *call) claim(claim queue.Claim) error {
-	ctx, done := c.waitCtx()
+	ctx, done := c.waitCtx(claim.Wait)
 	defer done()
 	claimed, err := c.server.store.Claim(ctx, claim)
 	if err != nil && !c.ended(err) {
 		return err
 	}
 	if c.r.Context().Err() == nil {
+		c.flushes = len(claimed) > 0
 		err = many(c, http.StatusOK, claimed)
-		if err == nil && len(claimed) > 0 {
+		if err == nil && c.flushes {
 			// Only now is it known whether the connection took the answer.
 			err = http.NewResponseController(&c.w).Flush()
 		}
@@ -293,7 +294,7 @@ func (c *call) wait() error {
 	if err := v.err(); err != nil {
 		return err
 	}
-	ctx, done := c.waitCtx()
+	ctx, done := c.waitCtx(timeout)
 	defer done()
 	finished, err := c.server.store.Wait(ctx, ids, timeout)
 	if err != nil && !c.ended(err) {

@@ -42,19 +42,24 @@ const (
 	DefaultMaxBody = 64 << 20
 	// MaxWait bounds how long a dequeue may wait for work.
 	MaxWait = 60 * time.Second
+	// DefaultBodyStall is how long a request's body may make no progress.
+	DefaultBodyStall = 30 * time.Second
 	// DrainTimeout bounds how long Serve waits for open requests.
 	DrainTimeout = 10 * time.Second
 
-	bodyStall    = 30 * time.Second // a body that makes no progress for so long ends
-	readyTimeout = 2 * time.Second
-	idleTimeout  = 75 * time.Second // above the 15 s that aiohttp keeps connections
-	maxHeader    = 512 << 10        // ids travel in query strings
+	headerTimeout = 10 * time.Second
+	readyTimeout  = 2 * time.Second
+	idleTimeout   = 75 * time.Second // above the 15 s that aiohttp keeps connections
+	maxHeader     = 512 << 10        // ids travel in query strings
 )
 
 // Options says how a Server works; the zero Options serve the API alone.
 type Options struct {
 	// MaxBody bounds a request body in bytes; 0 is DefaultMaxBody.
 	MaxBody int64
+	// BodyStall ends requests served by Serve whose body makes no progress for so
+	// long; 0 is DefaultBodyStall.
+	BodyStall time.Duration
 	// CORSOrigins may call from browsers; "*" is everybody, none is no CORS.
 	CORSOrigins []string
 	// AuthToken, if not empty, is the bearer token that every request must bring
@@ -89,6 +94,7 @@ type Server struct {
 // ended.
 func New(s Store, o Options) *Server {
 	o.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
+	o.BodyStall = cmp.Or(o.BodyStall, DefaultBodyStall)
 	srv := &Server{store: s, options: o, log: cmp.Or(o.Logger, slog.Default()), cors: newCORS(o.CORSOrigins)}
 	srv.ending, srv.end = context.WithCancel(context.Background())
 	table := srv.table()
@@ -182,7 +188,8 @@ func (s *Server) authorized(c *call, path string) bool {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	hs := &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       s.options.BodyStall, // readBody extends it
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

@@ -85,6 +85,14 @@ var spanNames = [spanMembers]string{
 	"events", "links", "start_time", "end_time", "context", "parent", "resource",
 }
 
+// spanPlaces are the places of the members in the body.
+var spanPlaces = func() (at [spanMembers]loc) {
+	for i, name := range spanNames {
+		at[i] = inBody.at(name)
+	}
+	return at
+}()
+
 var statusCodes = []string{"UNSET", "OK", "ERROR"}
 
 // span reads a span into memory of its own: its JSON parts are cut from one
@@ -102,29 +110,25 @@ members:
 		}
 		extra = appendMember(extra, key, v.payload(x))
 	}
-	var at [spanMembers]loc
-	for i, name := range spanNames {
-		at[i] = inBody.at(name)
-	}
 	text := func(i int) string {
 		if given[i] == nil {
-			v.missing(&at[i], body)
+			v.missing(&spanPlaces[i], body)
 			return ""
 		}
-		return v.text(&at[i], given[i])
+		return v.text(&spanPlaces[i], given[i])
 	}
 	s := queue.Span{RolloutID: text(spanRollout), AttemptID: text(spanAttempt)}
 	if given[spanSequence] == nil {
-		v.missing(&at[spanSequence], body)
-	} else if s.SequenceID = v.int(&at[spanSequence], given[spanSequence]); s.SequenceID == queue.NumberOnArrival {
-		v.fail(&at[spanSequence], "int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size",
+		v.missing(&spanPlaces[spanSequence], body)
+	} else if s.SequenceID = v.int(&spanPlaces[spanSequence], given[spanSequence]); s.SequenceID == queue.NumberOnArrival {
+		v.fail(&spanPlaces[spanSequence], "int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size",
 			given[spanSequence], "")
 	}
 	s.TraceID, s.SpanID = text(spanTrace), text(spanID)
 	if given[spanParentID] == nil {
-		v.missing(&at[spanParentID], body)
+		v.missing(&spanPlaces[spanParentID], body)
 	} else {
-		s.ParentID = v.optText(&at[spanParentID], given[spanParentID])
+		s.ParentID = v.optText(&spanPlaces[spanParentID], given[spanParentID])
 	}
 	s.Name = text(spanName)
 
@@ -134,32 +138,32 @@ members:
 	var ends [spanMembers]int
 	for _, i := range [...]int{spanStatus, spanAttributes, spanEvents, spanLinks, spanContext, spanParent, spanResource} {
 		if given[i] == nil {
-			v.missing(&at[i], body)
+			v.missing(&spanPlaces[i], body)
 			continue
 		}
 		switch i {
 		case spanStatus:
-			out = v.traceStatus(&at[i], given[i], out)
+			out = v.traceStatus(&spanPlaces[i], given[i], out)
 		case spanAttributes:
-			out = v.attributes(&at[i], given[i], out)
+			out = v.attributes(&spanPlaces[i], given[i], out)
 		case spanEvents:
-			out = v.listOf(&at[i], given[i], out, v.event)
+			out = v.listOf(&spanPlaces[i], given[i], out, v.event)
 		case spanLinks:
-			out = v.listOf(&at[i], given[i], out, v.link)
+			out = v.listOf(&spanPlaces[i], given[i], out, v.link)
 		case spanContext, spanParent:
-			out = v.optSpanContext(&at[i], given[i], out)
+			out = v.optSpanContext(&spanPlaces[i], given[i], out)
 		case spanResource:
-			out = v.otelResource(&at[i], given[i], out)
+			out = v.otelResource(&spanPlaces[i], given[i], out)
 		}
 		ends[i] = len(out)
 	}
 	times := [2]**float64{&s.StartTime, &s.EndTime}
 	for n, i := range [...]int{spanStart, spanEnd} {
 		if given[i] == nil {
-			v.missing(&at[i], body)
+			v.missing(&spanPlaces[i], body)
 			continue
 		}
-		*times[n] = v.optFloat(&at[i], given[i])
+		*times[n] = v.optFloat(&spanPlaces[i], given[i])
 	}
 	*buf = out
 	if len(v.problems) > 0 {

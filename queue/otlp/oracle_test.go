@@ -163,8 +163,8 @@ func TestIDs(t *testing.T) {
 func TestSecondsRoundLikeExactDivision(t *testing.T) {
 	check := func(ns uint64) {
 		want, _ := new(big.Rat).SetFrac(new(big.Int).SetUint64(ns), big.NewInt(1e9)).Float64()
-		if got := seconds(ns); *got != want {
-			t.Errorf("%d ns = %v, want %v", ns, *got, want)
+		if got := seconds(ns); got != want {
+			t.Errorf("%d ns = %v, want %v", ns, got, want)
 		}
 	}
 	x := uint64(1)

@@ -17,6 +17,7 @@ import (
 	"encoding/hex"
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,14 +52,14 @@ type Batch struct {
 func Decode(body []byte) (Batch, error) {
 	d := decoders.Get().(*decoder)
 	defer d.release()
-	err := fields(body, func(f field) error {
-		if f.is(1, protowire.BytesType) {
-			return d.resourceSpans(f.bytes)
+	r := read(body)
+	for r.next() {
+		if r.is(1, protowire.BytesType) {
+			r.err = d.resourceSpans(r.bytes)
 		}
-		return nil
-	})
-	if err != nil {
-		return Batch{}, queue.Wrap(queue.Invalid, err, "decoding an OTLP trace request")
+	}
+	if r.err != nil {
+		return Batch{}, queue.Wrap(queue.Invalid, r.err, "decoding an OTLP trace request")
 	}
 	return d.batch, nil
 }
@@ -89,48 +90,55 @@ func (d *decoder) release() {
 type ids struct{ rollout, attempt, sequence []byte }
 
 func (d *decoder) resourceSpans(msg []byte) error {
-	var resource []byte
-	var schemaURL string
-	err := fields(msg, func(f field) (err error) {
+	var resource, schemaURL []byte
+	r := read(msg)
+	for r.next() {
 		switch {
-		case f.is(1, protowire.BytesType):
-			resource = merge(resource, f.bytes)
-		case f.is(3, protowire.BytesType):
-			schemaURL, err = f.text()
+		case r.is(1, protowire.BytesType):
+			resource = merge(resource, r.bytes)
+		case r.is(3, protowire.BytesType):
+			schemaURL = r.text()
 		}
-		return err
-	})
-	if err != nil {
-		return err
 	}
+	if r.err != nil {
+		return r.err
+	}
+	var err error
 	d.out = append(d.out[:0], `{"attributes":`...)
 	d.resource, err = d.attributes(resource, 1)
 	if err != nil {
 		return err
 	}
 	d.out = append(d.out, `,"schema_url":`...)
-	d.out = rawjson.AppendString(d.out, schemaURL)
+	d.out = rawjson.AppendText(d.out, schemaURL)
 	d.out = append(d.out, '}')
 	d.shared = bytes.Clone(d.out)
-	return fields(msg, func(f field) error {
-		if f.is(2, protowire.BytesType) {
-			return d.scopeSpans(f.bytes)
+	for r = read(msg); r.next(); {
+		if r.is(2, protowire.BytesType) {
+			r.err = d.scopeSpans(r.bytes)
 		}
-		return nil
-	})
+	}
+	return r.err
 }
 
 func (d *decoder) scopeSpans(msg []byte) error {
-	return fields(msg, func(f field) error {
-		switch {
-		case f.is(2, protowire.BytesType):
-			return d.span(f.bytes)
-		case f.is(3, protowire.BytesType):
-			_, err := f.text()
-			return err
+	n := 0
+	r := read(msg)
+	for r.next() {
+		if r.is(2, protowire.BytesType) {
+			n++
 		}
-		return nil
-	})
+	}
+	d.batch.Spans = slices.Grow(d.batch.Spans, n)
+	for r = read(msg); r.next(); {
+		switch {
+		case r.is(2, protowire.BytesType):
+			r.err = d.span(r.bytes)
+		case r.is(3, protowire.BytesType):
+			r.text()
+		}
+	}
+	return r.err
 }
 
 // rawSpan is a Span message with its parts still encoded.
@@ -140,44 +148,48 @@ type rawSpan struct {
 	events, links                           bool
 }
 
-func readSpan(msg []byte) (s rawSpan, err error) {
-	err = fields(msg, func(f field) (err error) {
+// readSpan reads a message but for its events and links, and leaves its
+// attributes in d.pairs.
+func (d *decoder) readSpan(msg []byte) (s rawSpan, err error) {
+	attributes := pairs{base: len(d.pairs)}
+	r := read(msg)
+	for r.next() {
 		switch {
-		case f.is(1, protowire.BytesType):
-			s.traceID = f.bytes
-		case f.is(2, protowire.BytesType):
-			s.spanID = f.bytes
-		case f.is(3, protowire.BytesType):
-			err = f.checkText()
-		case f.is(4, protowire.BytesType):
-			s.parentID = f.bytes
-		case f.is(5, protowire.BytesType):
-			s.name = f.bytes
-			err = f.checkText()
-		case f.is(7, protowire.Fixed64Type):
-			s.start = f.number
-		case f.is(8, protowire.Fixed64Type):
-			s.end = f.number
-		case f.is(11, protowire.BytesType):
+		case r.is(1, protowire.BytesType):
+			s.traceID = r.bytes
+		case r.is(2, protowire.BytesType):
+			s.spanID = r.bytes
+		case r.is(3, protowire.BytesType):
+			r.text()
+		case r.is(4, protowire.BytesType):
+			s.parentID = r.bytes
+		case r.is(5, protowire.BytesType):
+			s.name = r.text()
+		case r.is(7, protowire.Fixed64Type):
+			s.start = r.number
+		case r.is(8, protowire.Fixed64Type):
+			s.end = r.number
+		case r.is(9, protowire.BytesType):
+			r.err = d.addPair(&attributes, r.bytes)
+		case r.is(11, protowire.BytesType):
 			s.events = true
-		case f.is(13, protowire.BytesType):
+		case r.is(13, protowire.BytesType):
 			s.links = true
-		case f.is(15, protowire.BytesType):
-			s.status = merge(s.status, f.bytes)
+		case r.is(15, protowire.BytesType):
+			s.status = merge(s.status, r.bytes)
 		}
-		return err
-	})
-	return s, err
+	}
+	return s, r.err
 }
 
-// span appends one span to the batch. Its JSON parts are cut from one array.
+// span appends one span to the batch.
 func (d *decoder) span(msg []byte) error {
-	raw, err := readSpan(msg)
+	raw, err := d.readSpan(msg)
 	if err != nil {
 		return err
 	}
 	d.out = d.out[:0]
-	filed, err := d.attributes(msg, 9)
+	filed, err := d.writeAttributes(0)
 	if err != nil {
 		return err
 	}
@@ -205,11 +217,14 @@ func (d *decoder) span(msg []byte) error {
 		RolloutID:  pick(filed.rollout, d.resource.rollout, d.last.RolloutID),
 		AttemptID:  pick(filed.attempt, d.resource.attempt, d.last.AttemptID),
 		SequenceID: sequence(filed.sequence, d.resource.sequence),
+		Parent:     rawjson.Null,
+		Resource:   d.shared,
 	}
 	if s.RolloutID == "" || s.AttemptID == "" {
 		d.batch.Dropped++
 		return nil
 	}
+	// The JSON parts are cut from one array.
 	out := rawjson.Value(bytes.Clone(d.out))
 	cut := func(from, to int) rawjson.Value { return out[from:to:to] }
 	s.Attributes = cut(0, attributes)
@@ -222,19 +237,57 @@ func (d *decoder) span(msg []byte) error {
 	if raw.links {
 		s.Links = cut(events, len(out))
 	}
-	s.TraceID = hexText(raw.traceID, 32, d.last.TraceID)
-	s.SpanID = hexText(raw.spanID, 16, "")
-	if len(raw.parentID) > 0 {
-		parent := hexText(raw.parentID, 16, d.last.SpanID)
-		s.ParentID = &parent
-	}
-	s.Name = string(raw.name)
-	s.StartTime, s.EndTime = seconds(raw.start), seconds(raw.end)
-	s.Parent = rawjson.Null
-	s.Resource = d.shared
+	d.scalars(&s, &raw)
 	d.last = s
 	d.batch.Spans = append(d.batch.Spans, s)
 	return nil
+}
+
+// scalars sets the ids, the name and the times. Texts of their own are cut from
+// one string, and pointers go into one allocation.
+func (d *decoder) scalars(s *queue.Span, raw *rawSpan) {
+	own := new(struct {
+		start, end float64
+		parent     string
+	})
+	text := appendHex(d.text[:0], raw.traceID, 32)
+	traceEnd := len(text)
+	text = appendHex(text, raw.spanID, 16)
+	spanEnd := len(text)
+	text = append(text, raw.name...)
+	nameEnd := len(text)
+	if len(raw.parentID) > 0 {
+		text = appendHex(text, raw.parentID, 16)
+		s.ParentID = &own.parent
+	}
+	d.text = text
+	from := 0
+	if string(text[:traceEnd]) == d.last.TraceID {
+		from = traceEnd
+	}
+	to := len(text)
+	parentKnown := string(text[nameEnd:]) == d.last.SpanID
+	if parentKnown {
+		to = nameEnd
+	}
+	texts := string(text[from:to])
+	s.TraceID = d.last.TraceID
+	if from == 0 {
+		s.TraceID = texts[:traceEnd]
+	}
+	s.SpanID, s.Name = texts[traceEnd-from:spanEnd-from], texts[spanEnd-from:nameEnd-from]
+	own.parent = d.last.SpanID
+	if !parentKnown {
+		own.parent = texts[nameEnd-from:]
+	}
+	if raw.start != 0 {
+		own.start = seconds(raw.start)
+		s.StartTime = &own.start
+	}
+	if raw.end != 0 {
+		own.end = seconds(raw.end)
+		s.EndTime = &own.end
+	}
 }
 
 var statusCodes = [...]string{"UNSET", "OK", "ERROR"}
@@ -242,29 +295,28 @@ var statusCodes = [...]string{"UNSET", "OK", "ERROR"}
 func (d *decoder) status(msg []byte) error {
 	var message []byte
 	code := statusCodes[0]
-	err := fields(msg, func(f field) error {
+	r := read(msg)
+	for r.next() {
 		switch {
-		case f.is(2, protowire.BytesType):
-			message = f.bytes
-			return f.checkText()
-		case f.is(3, protowire.VarintType):
+		case r.is(2, protowire.BytesType):
+			message = r.text()
+		case r.is(3, protowire.VarintType):
 			code = statusCodes[0]
-			if n := int32(f.number); n > 0 && int(n) < len(statusCodes) {
+			if n := int32(r.number); n > 0 && int(n) < len(statusCodes) {
 				code = statusCodes[n]
 			}
 		}
-		return nil
-	})
+	}
 	d.out = append(d.out, `{"status_code":"`...)
 	d.out = append(d.out, code...)
 	d.out = append(d.out, `","description":`...)
 	if len(message) == 0 {
 		d.out = append(d.out, "null"...)
 	} else {
-		d.out = rawjson.AppendString(d.out, string(message))
+		d.out = rawjson.AppendText(d.out, message)
 	}
 	d.out = append(d.out, '}')
-	return err
+	return r.err
 }
 
 func (d *decoder) context(traceID, spanID []byte) {
@@ -279,45 +331,45 @@ func (d *decoder) context(traceID, spanID []byte) {
 func (d *decoder) list(msg []byte, number protowire.Number, item func([]byte) error) error {
 	d.out = append(d.out, '[')
 	first := true
-	err := fields(msg, func(f field) error {
-		if !f.is(number, protowire.BytesType) {
-			return nil
+	r := read(msg)
+	for r.next() {
+		if !r.is(number, protowire.BytesType) {
+			continue
 		}
 		if !first {
 			d.out = append(d.out, ',')
 		}
 		first = false
-		return item(f.bytes)
-	})
+		r.err = item(r.bytes)
+	}
 	d.out = append(d.out, ']')
-	return err
+	return r.err
 }
 
 func (d *decoder) event(msg []byte) error {
 	var at uint64
 	var name []byte
-	err := fields(msg, func(f field) error {
+	r := read(msg)
+	for r.next() {
 		switch {
-		case f.is(1, protowire.Fixed64Type):
-			at = f.number
-		case f.is(2, protowire.BytesType):
-			name = f.bytes
-			return f.checkText()
+		case r.is(1, protowire.Fixed64Type):
+			at = r.number
+		case r.is(2, protowire.BytesType):
+			name = r.text()
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+	}
+	if r.err != nil {
+		return r.err
 	}
 	d.out = append(d.out, `{"name":`...)
-	d.out = rawjson.AppendString(d.out, string(name))
+	d.out = rawjson.AppendText(d.out, name)
 	d.out = append(d.out, `,"attributes":`...)
 	if _, err := d.attributes(msg, 3); err != nil {
 		return err
 	}
 	d.out = append(d.out, `,"timestamp":`...)
-	if t := seconds(at); t != nil {
-		d.out = rawjson.AppendFloat(d.out, *t)
+	if at != 0 {
+		d.out = rawjson.AppendFloat(d.out, seconds(at))
 	} else {
 		d.out = append(d.out, "null"...)
 	}
@@ -327,19 +379,19 @@ func (d *decoder) event(msg []byte) error {
 
 func (d *decoder) link(msg []byte) error {
 	var traceID, spanID []byte
-	err := fields(msg, func(f field) error {
+	r := read(msg)
+	for r.next() {
 		switch {
-		case f.is(1, protowire.BytesType):
-			traceID = f.bytes
-		case f.is(2, protowire.BytesType):
-			spanID = f.bytes
-		case f.is(3, protowire.BytesType):
-			return f.checkText()
+		case r.is(1, protowire.BytesType):
+			traceID = r.bytes
+		case r.is(2, protowire.BytesType):
+			spanID = r.bytes
+		case r.is(3, protowire.BytesType):
+			r.text()
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+	}
+	if r.err != nil {
+		return r.err
 	}
 	d.out = append(d.out, `{"context":`...)
 	d.context(traceID, spanID)
@@ -388,32 +440,18 @@ func appendHex(dst, id []byte, width int) []byte {
 	return hex.AppendEncode(dst, id)
 }
 
-// hexText is an id's hex digits. It reuses known where it can.
-func hexText(id []byte, width int, known string) string {
-	var buf [64]byte
-	text := appendHex(buf[:0], id, width)
-	if string(text) == known {
-		return known
-	}
-	return string(text)
-}
-
 // seconds turns nanoseconds into seconds, rounded as exact division would; a
-// count too small for this century is taken as seconds, 0 as none.
-func seconds(ns uint64) *float64 {
-	if ns == 0 {
-		return nil
+// count too small for this century is taken as seconds.
+func seconds(ns uint64) float64 {
+	if ns <= 1e12 {
+		return float64(ns)
 	}
-	f := float64(ns)
-	if ns > 1e12 {
-		// 64 bits of the quotient, the lowest one standing for all that follow.
-		shift := bits.LeadingZeros64(ns)
-		ns <<= shift
-		q, rest := bits.Div64(ns>>1, ns<<63, 1e9<<34)
-		if rest != 0 {
-			q |= 1
-		}
-		f = math.Ldexp(float64(q), -(shift + 29))
+	// 64 bits of the quotient, the lowest one standing for all that follow.
+	shift := bits.LeadingZeros64(ns)
+	ns <<= shift
+	q, rest := bits.Div64(ns>>1, ns<<63, 1e9<<34)
+	if rest != 0 {
+		q |= 1
 	}
-	return &f
+	return math.Ldexp(float64(q), -(shift + 29))
 }

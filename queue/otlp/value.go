@@ -36,98 +36,108 @@ type anyValue struct {
 }
 
 func readValue(msg []byte) (v anyValue, err error) {
-	err = fields(msg, func(f field) error {
+	r := read(msg)
+	for r.next() {
 		switch {
-		case f.is(stringValue, protowire.BytesType):
-			v = anyValue{typ: f.id, bytes: f.bytes}
-			return f.checkText()
-		case f.is(bytesValue, protowire.BytesType):
-			v = anyValue{typ: f.id, bytes: f.bytes}
-		case f.is(arrayValue, protowire.BytesType), f.is(kvlistValue, protowire.BytesType):
-			if v.typ == f.id {
-				v.bytes = merge(v.bytes, f.bytes)
+		case r.is(stringValue, protowire.BytesType):
+			v = anyValue{typ: r.id, bytes: r.text()}
+		case r.is(bytesValue, protowire.BytesType):
+			v = anyValue{typ: r.id, bytes: r.bytes}
+		case r.is(arrayValue, protowire.BytesType), r.is(kvlistValue, protowire.BytesType):
+			if v.typ == r.id {
+				v.bytes = merge(v.bytes, r.bytes)
 			} else {
-				v = anyValue{typ: f.id, bytes: f.bytes}
+				v = anyValue{typ: r.id, bytes: r.bytes}
 			}
-		case f.is(boolValue, protowire.VarintType), f.is(intValue, protowire.VarintType),
-			f.is(doubleValue, protowire.Fixed64Type):
-			v = anyValue{typ: f.id, number: f.number}
+		case r.is(boolValue, protowire.VarintType), r.is(intValue, protowire.VarintType),
+			r.is(doubleValue, protowire.Fixed64Type):
+			v = anyValue{typ: r.id, number: r.number}
 		}
-		return nil
-	})
-	return v, err
+	}
+	return v, r.err
 }
 
 // readPairs appends the KeyValue messages in one repeated field of msg to
-// d.pairs and returns them, each key once: the last value in the first place.
+// d.pairs and returns them.
 func (d *decoder) readPairs(msg []byte, number protowire.Number) ([]pair, error) {
-	base := len(d.pairs)
-	var seen map[string]int // only for lists too long to scan
-	err := fields(msg, func(f field) error {
-		if !f.is(number, protowire.BytesType) {
-			return nil
+	own := pairs{base: len(d.pairs)}
+	r := read(msg)
+	for r.next() {
+		if r.is(number, protowire.BytesType) {
+			r.err = d.addPair(&own, r.bytes)
 		}
-		p, err := readPair(f.bytes)
-		if err != nil {
-			return err
-		}
-		own := d.pairs[base:]
-		if len(own) == 64 {
-			seen = make(map[string]int, 256)
-			for i, o := range own {
-				seen[string(o.key)] = i
-			}
-		}
-		at := -1
-		if seen != nil {
-			if i, ok := seen[string(p.key)]; ok {
-				at = i
-			} else {
-				seen[string(p.key)] = len(own)
-			}
-		} else {
-			for i := range own {
-				if bytes.Equal(own[i].key, p.key) {
-					at = i
-					break
-				}
-			}
-		}
-		if at >= 0 {
-			own[at].value = p.value
-			return nil
-		}
-		d.pairs = append(d.pairs, p)
-		return nil
-	})
-	return d.pairs[base:], err
+	}
+	return d.pairs[own.base:], r.err
 }
 
-func readPair(msg []byte) (p pair, err error) {
-	err = fields(msg, func(f field) error {
+// pairs are those of one object: from base on in decoder.pairs, each key once,
+// the last value in the first place.
+type pairs struct {
+	base int
+	seen map[string]int // only for lists too long to scan
+}
+
+func (d *decoder) addPair(to *pairs, msg []byte) error {
+	var p pair
+	r := read(msg)
+	for r.next() {
 		switch {
-		case f.is(1, protowire.BytesType):
-			p.key = f.bytes
-			return f.checkText()
-		case f.is(2, protowire.BytesType):
-			p.value = merge(p.value, f.bytes)
+		case r.is(1, protowire.BytesType):
+			p.key = r.text()
+		case r.is(2, protowire.BytesType):
+			p.value = merge(p.value, r.bytes)
 		}
-		return nil
-	})
-	return p, err
+	}
+	if r.err != nil {
+		return r.err
+	}
+	if at := to.find(d.pairs[to.base:], p.key); at >= 0 {
+		d.pairs[to.base+at].value = p.value
+	} else {
+		d.pairs = append(d.pairs, p)
+	}
+	return nil
+}
+
+// find is where own has the key; -1, and the key is noted, where it has not.
+func (ps *pairs) find(own []pair, key []byte) int {
+	if ps.seen == nil && len(own) < 64 {
+		for i := range own {
+			if bytes.Equal(own[i].key, key) {
+				return i
+			}
+		}
+		return -1
+	}
+	if ps.seen == nil {
+		ps.seen = make(map[string]int, 256)
+		for i := range own {
+			ps.seen[string(own[i].key)] = i
+		}
+	}
+	if at, ok := ps.seen[string(key)]; ok {
+		return at
+	}
+	ps.seen[string(key)] = len(own)
+	return -1
 }
 
 // attributes appends the object of the attributes in a repeated field of msg,
 // and returns the filing ids among them.
-func (d *decoder) attributes(msg []byte, number protowire.Number) (filed ids, err error) {
+func (d *decoder) attributes(msg []byte, number protowire.Number) (ids, error) {
 	base := len(d.pairs)
-	pairs, err := d.readPairs(msg, number)
-	if err != nil {
-		return filed, err
+	if _, err := d.readPairs(msg, number); err != nil {
+		return ids{}, err
 	}
+	return d.writeAttributes(base)
+}
+
+// writeAttributes appends the object of the pairs from base on, which it uses
+// up.
+func (d *decoder) writeAttributes(base int) (filed ids, err error) {
 	d.out = append(d.out, '{')
 	first := true
-	for _, p := range pairs {
+	for _, p := range d.pairs[base:] {
 		v, err := readValue(p.value)
 		if err != nil {
 			return filed, err
@@ -139,7 +149,7 @@ func (d *decoder) attributes(msg []byte, number protowire.Number) (filed ids, er
 			d.out = append(d.out, ',')
 		}
 		first = false
-		d.out = rawjson.AppendString(d.out, string(p.key))
+		d.out = rawjson.AppendText(d.out, p.key)
 		d.out = append(d.out, ':')
 		if d.out, err = d.attribute(d.out, v); err != nil {
 			return filed, err
@@ -155,18 +165,31 @@ func (d *decoder) attributes(msg []byte, number protowire.Number) (filed ids, er
 
 // take remembers the value as text if the key is one of the three.
 func (f *ids) take(d *decoder, key []byte, v anyValue) (err error) {
+	if !bytes.HasPrefix(key, filingPrefix) {
+		return nil
+	}
 	switch string(key) {
 	case RolloutIDKey:
-		f.rollout, err = d.plainText(nil, v)
+		f.rollout, err = d.idText(v)
 	case AttemptIDKey:
-		f.attempt, err = d.plainText(nil, v)
+		f.attempt, err = d.idText(v)
 	case SequenceIDKey:
 		f.sequence = []byte("none")
 		if v.typ == stringValue || v.typ == intValue {
-			f.sequence, err = d.plainText(nil, v)
+			f.sequence, err = d.idText(v)
 		}
 	}
 	return err
+}
+
+var filingPrefix = []byte("agentlightning.")
+
+// idText is plainText that shares the message's memory where it can.
+func (d *decoder) idText(v anyValue) ([]byte, error) {
+	if v.typ == stringValue {
+		return v.bytes, nil
+	}
+	return d.plainText(nil, v)
 }
 
 // attribute appends a value that has one, in the form that attributes allow.
@@ -186,9 +209,39 @@ func (d *decoder) attribute(dst []byte, v anyValue) ([]byte, error) {
 
 // array appends an array of one scalar type, or else of strings.
 func (d *decoder) array(dst []byte, v anyValue) ([]byte, error) {
+	mixed, err := mixedArray(v)
+	if err != nil {
+		return dst, err
+	}
+	dst = append(dst, '[')
+	start := len(dst)
+	r := read(v.bytes)
+	for r.next() {
+		e, ok := r.element()
+		if !ok {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		if mixed {
+			dst, r.err = d.quoted(dst, e)
+		} else {
+			dst, r.err = d.json(dst, e, 1)
+		}
+	}
+	return append(dst, ']'), r.err
+}
+
+// mixedArray reports whether an array holds more than one scalar type.
+func mixedArray(v anyValue) (mixed bool, err error) {
 	typ := noValue
-	mixed := false
-	err := elements(v, func(e anyValue) error {
+	r := read(v.bytes)
+	for r.next() {
+		e, ok := r.element()
+		if !ok {
+			continue
+		}
 		kind := e.typ
 		switch {
 		case kind == bytesValue:
@@ -198,25 +251,8 @@ func (d *decoder) array(dst []byte, v anyValue) ([]byte, error) {
 		}
 		mixed = mixed || (typ != noValue && typ != kind)
 		typ = kind
-		return nil
-	})
-	if err != nil {
-		return dst, err
 	}
-	dst = append(dst, '[')
-	start := len(dst)
-	err = elements(v, func(e anyValue) (err error) {
-		if len(dst) > start {
-			dst = append(dst, ',')
-		}
-		if mixed {
-			dst, err = d.quoted(dst, e)
-		} else {
-			dst, err = d.json(dst, e, 1)
-		}
-		return err
-	})
-	return append(dst, ']'), err
+	return mixed, r.err
 }
 
 func finite(v anyValue) bool {
@@ -224,25 +260,21 @@ func finite(v anyValue) bool {
 	return !math.IsNaN(f) && !math.IsInf(f, 0)
 }
 
-// elements walks the values of an array, without those that are none.
-func elements(v anyValue, visit func(anyValue) error) error {
-	return fields(v.bytes, func(f field) error {
-		if !f.is(1, protowire.BytesType) {
-			return nil
-		}
-		e, err := readValue(f.bytes)
-		if err != nil || e.typ == noValue {
-			return err
-		}
-		return visit(e)
-	})
+// element reads the field as an element of an array; not ok for what is none
+// and for a value that is not there.
+func (r *reader) element() (e anyValue, ok bool) {
+	if !r.is(1, protowire.BytesType) {
+		return e, false
+	}
+	e, r.err = readValue(r.bytes)
+	return e, r.err == nil && e.typ != noValue
 }
 
 // quoted appends the value's text as a JSON string.
 func (d *decoder) quoted(dst []byte, v anyValue) ([]byte, error) {
 	text, err := d.plainText(d.text[:0], v)
 	d.text = text
-	return rawjson.AppendString(dst, string(text)), err
+	return rawjson.AppendText(dst, text), err
 }
 
 // plainText appends a value as text: a string as it is, the words of Python for
@@ -278,7 +310,7 @@ func (d *decoder) json(dst []byte, v anyValue, depth int) ([]byte, error) {
 	}
 	switch v.typ {
 	case stringValue:
-		return rawjson.AppendString(dst, string(v.bytes)), nil
+		return rawjson.AppendText(dst, v.bytes), nil
 	case bytesValue:
 		dst = append(dst, '"')
 		dst = hex.AppendEncode(dst, v.bytes)
@@ -303,21 +335,21 @@ func (d *decoder) json(dst []byte, v anyValue, depth int) ([]byte, error) {
 func (d *decoder) jsonArray(dst []byte, v anyValue, depth int) ([]byte, error) {
 	dst = append(dst, '[')
 	start := len(dst)
-	err := fields(v.bytes, func(f field) error {
-		if !f.is(1, protowire.BytesType) {
-			return nil
+	r := read(v.bytes)
+	for r.next() {
+		if !r.is(1, protowire.BytesType) {
+			continue
 		}
-		e, err := readValue(f.bytes)
-		if err != nil {
-			return err
+		var e anyValue
+		if e, r.err = readValue(r.bytes); r.err != nil {
+			break
 		}
 		if len(dst) > start {
 			dst = append(dst, ',')
 		}
-		dst, err = d.json(dst, e, depth+1)
-		return err
-	})
-	return append(dst, ']'), err
+		dst, r.err = d.json(dst, e, depth+1)
+	}
+	return append(dst, ']'), r.err
 }
 
 func (d *decoder) jsonObject(dst []byte, v anyValue, depth int) ([]byte, error) {
@@ -331,7 +363,7 @@ func (d *decoder) jsonObject(dst []byte, v anyValue, depth int) ([]byte, error) 
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = rawjson.AppendString(dst, string(p.key))
+		dst = rawjson.AppendText(dst, p.key)
 		dst = append(dst, ':')
 		e, err := readValue(p.value)
 		if err != nil {

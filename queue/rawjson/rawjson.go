@@ -307,13 +307,13 @@ const hexDigits = "0123456789abcdef"
 
 // AppendString appends s as a canonical JSON string; bytes that are not UTF-8
 // become U+FFFD.
-func AppendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	dst = appendEscaped(dst, s)
-	return append(dst, '"')
-}
+func AppendString(dst []byte, s string) []byte { return appendText(dst, s) }
 
-func appendEscaped(dst []byte, s string) []byte {
+// AppendText is AppendString for text in bytes.
+func AppendText(dst, text []byte) []byte { return appendText(dst, text) }
+
+func appendText[T string | []byte](dst []byte, s T) []byte {
+	dst = append(dst, '"')
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -322,7 +322,8 @@ func appendEscaped(dst []byte, s string) []byte {
 			continue
 		}
 		if c >= utf8.RuneSelf {
-			if r, n := utf8.DecodeRuneInString(s[i:]); r != utf8.RuneError || n > 1 {
+			var char [utf8.UTFMax]byte
+			if r, n := utf8.DecodeRune(char[:copy(char[:], s[i:])]); r != utf8.RuneError || n > 1 {
 				i += n
 				continue
 			}
@@ -335,7 +336,8 @@ func appendEscaped(dst []byte, s string) []byte {
 		i++
 		start = i
 	}
-	return append(dst, s[start:]...)
+	dst = append(dst, s[start:]...)
+	return append(dst, '"')
 }
 
 func appendEscape(dst []byte, c byte) []byte {
