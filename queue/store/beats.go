@@ -12,7 +12,7 @@ import (
 
 // beatDelay is how long heartbeats of running attempts may gather. Nobody waits
 // for it: a read that could show one has them written at once.
-const beatDelay = 100 * time.Millisecond
+const beatDelay = 200 * time.Millisecond
 
 // beats holds heartbeats by spans that can wait, until they are written
 // together or with the next change of their rollout.

@@ -44,7 +44,7 @@ type flights struct{ changes, spans, counters int }
 
 var (
 	inProcess = flights{changes: 64, spans: 64, counters: 64}
-	remote    = flights{changes: 1, spans: 2, counters: 2}
+	remote    = flights{changes: 1, spans: 1, counters: 2}
 )
 
 // Options says how a Store works. The zero Options are a store without
