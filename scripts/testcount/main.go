@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -134,7 +136,13 @@ func (c *counter) endPackage(e event, text string) {
 	took := time.Duration(e.Elapsed * float64(time.Second)).Round(10 * time.Millisecond)
 	switch e.Action {
 	case "fail":
-		// A build, a panic, a leak: no test tells of it.
+		// A build, a panic, a leak: no test tells of it. A panic's words are
+		// with the tests that were running.
+		for _, key := range slices.Sorted(maps.Keys(c.output)) {
+			if strings.HasPrefix(key, e.Package+" ") {
+				fmt.Fprint(c.out, c.text(key))
+			}
+		}
 		if !c.failedIn[e.Package+" "] {
 			fmt.Fprint(c.out, text)
 			c.failed++

@@ -33,17 +33,21 @@ func TestCount(t *testing.T) {
 {"Action":"pass","Package":"s","Test":"E/with/slash"}
 {"Action":"pass","Package":"s","Test":"E"}
 {"Action":"pass","Package":"s"}
+{"Action":"run","Package":"t","Test":"F"}
+{"Action":"output","Package":"t","Test":"F","Output":"panic: nil map\n"}
+{"Action":"output","Package":"t","Output":"FAIL\tt\n"}
+{"Action":"fail","Package":"t"}
 `
 	var out bytes.Buffer
 	c := newCounter(&out)
 	if err := c.read(strings.NewReader(events)); err != nil {
 		t.Fatal(err)
 	}
-	// A/one, B, D/one and E/with/slash; A/two, the build of q, and D for itself; C.
-	if c.passed != 4 || c.failed != 3 || c.skipped != 1 {
-		t.Errorf("%d passed, %d failed, %d skipped; want 4, 3, 1", c.passed, c.failed, c.skipped)
+	// A/one, B, D/one and E/with/slash; A/two, the build of q, D for itself, and the panic in t; C.
+	if c.passed != 4 || c.failed != 4 || c.skipped != 1 {
+		t.Errorf("%d passed, %d failed, %d skipped; want 4, 4, 1", c.passed, c.failed, c.skipped)
 	}
-	for _, want := range []string{"wrong\n", "q.go:1: broken\n", "FAIL  p  1.5s\n"} {
+	for _, want := range []string{"wrong\n", "q.go:1: broken\n", "FAIL  p  1.5s\n", "panic: nil map\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("output lacks %q:\n%s", want, out.String())
 		}
