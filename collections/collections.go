@@ -93,9 +93,9 @@ type Receipt struct {
 	Version   int64              // of created resources, whose id is Refs[0].RolloutID
 }
 
-// ReceiptLife is how long receipts are kept, in seconds: far longer than any
-// client retries.
-const ReceiptLife = 24 * 3600
+// ReceiptLife is how long receipts are kept, in seconds: longer than any client
+// keeps trying, short enough that a memory backend can hold those of every claim.
+const ReceiptLife = 15 * 60
 
 // Rollouts are the reads of rollouts outside atomic sections.
 type Rollouts interface {
@@ -144,7 +144,8 @@ type Spans interface {
 	// NextSequence issues numbers: for each entry n numbers of a rollout, the
 	// first of which is returned. Entries are of distinct rollouts. When durable
 	// is false the caller vouches that a durable write follows before anyone
-	// sees the numbers.
+	// sees the numbers. When one of the counters cannot rise so far the error is
+	// [ErrNumbersUsedUp], and numbers of the others may be lost.
 	NextSequence(ctx context.Context, entries []Counter, durable bool) (first []int64, err error)
 	// RaiseSequence makes each counter at least Counter.N.
 	RaiseSequence(ctx context.Context, entries []Counter) error
@@ -154,4 +155,10 @@ type Spans interface {
 type Counter struct {
 	RolloutID string
 	N         int64
+}
+
+// ErrNumbersUsedUp is the Conflict of a counter that stands so high that the
+// numbers asked for are more than an int64 holds: a span brought that number.
+func ErrNumbersUsedUp(rolloutID string) error {
+	return queue.Errorf(queue.Conflict, "the span numbers of rollout %s are used up; number its spans yourself, below the largest sequence_id stored", rolloutID)
 }

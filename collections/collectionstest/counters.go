@@ -2,6 +2,7 @@ package collectionstest
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 func testCounters(t *testing.T, open OpenFunc) {
 	t.Run("Numbers", func(t *testing.T) { counterNumbers(t, open(t)) })
+	t.Run("UsedUp", func(t *testing.T) { usedUp(t, open(t)) })
 	t.Run("Concurrent", func(t *testing.T) { concurrentCounters(t, open(t)) })
 }
 
@@ -43,6 +45,36 @@ func counterNumbers(t *testing.T, b collections.Backend) {
 	same(t, "after raising to what it is", next(c("ro-1", 1)), []int64{8})
 	raise(c("ro-1", 1<<40))
 	same(t, "after raising far", next(c("ro-1", 1)), []int64{1<<40 + 1})
+}
+
+// usedUp raises a counter to the end of int64: it stays there, and others go on.
+func usedUp(t *testing.T, b collections.Backend) {
+	ctx := testContext(t)
+	raise := func(n int64) {
+		t.Helper()
+		if err := b.RaiseSequence(ctx, []collections.Counter{{RolloutID: "ro-1", N: n}}); err != nil {
+			t.Fatalf("RaiseSequence: %v", err)
+		}
+	}
+	refused := func(n int64) {
+		t.Helper()
+		first, err := b.NextSequence(ctx, []collections.Counter{{RolloutID: "ro-1", N: n}}, true)
+		if queue.KindOf(err) != queue.Conflict {
+			t.Fatalf("%d more numbers: %v, %v; want a conflict", n, first, err)
+		}
+	}
+	raise(math.MaxInt64 - 2)
+	refused(3)
+	first, err := b.NextSequence(ctx, []collections.Counter{{RolloutID: "ro-1", N: 2}}, true)
+	if err != nil || first[0] != math.MaxInt64-1 {
+		t.Fatalf("the last two numbers: %v, %v", first, err)
+	}
+	refused(1)
+	raise(math.MaxInt64)
+	refused(1)
+	if first, err = b.NextSequence(ctx, []collections.Counter{{RolloutID: "ro-2", N: 1}}, false); err != nil || first[0] != 1 {
+		t.Fatalf("another rollout: %v, %v", first, err)
+	}
 }
 
 // concurrentCounters draws numbers of one rollout and of many at once: none is

@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"hash/maphash"
+	"math"
 	"slices"
 	"sync"
 
@@ -190,9 +191,15 @@ func (b *Backend) NextSequence(_ context.Context, entries []collections.Counter,
 		s := b.shard(e.RolloutID)
 		s.mu.Lock()
 		last := s.counters[e.RolloutID]
-		first[i] = last + 1
-		s.counters[e.RolloutID] = last + e.N
+		enough := e.N <= math.MaxInt64-last
+		if enough {
+			first[i] = last + 1
+			s.counters[e.RolloutID] = last + e.N
+		}
 		s.mu.Unlock()
+		if !enough {
+			return nil, collections.ErrNumbersUsedUp(e.RolloutID)
+		}
 	}
 	return first, nil
 }

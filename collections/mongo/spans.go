@@ -161,6 +161,9 @@ func (b *Backend) NextSequence(ctx context.Context, entries []collections.Counte
 	return first, wrap(group.Wait(), "numbering spans in MongoDB")
 }
 
+// badValue is MongoDB's code for, among others, an $inc beyond int64.
+const badValue = 2
+
 // increase adds to a counter and returns its new value.
 func (b *Backend) increase(ctx context.Context, from *driver.Collection, e collections.Counter) (int64, error) {
 	o := options.FindOneAndUpdate().SetUpsert(true).SetReturnDocument(options.After)
@@ -168,6 +171,9 @@ func (b *Backend) increase(ctx context.Context, from *driver.Collection, e colle
 		raw, err := from.FindOneAndUpdate(ctx, b.idIn([]string{e.RolloutID}), moveCounter("$inc", e.N), o).Raw()
 		if driver.IsDuplicateKeyError(err) {
 			continue // made by another call at the same time
+		}
+		if refused := driver.ServerError(nil); errors.As(err, &refused) && refused.HasErrorCode(badValue) {
+			return 0, collections.ErrNumbersUsedUp(e.RolloutID)
 		}
 		if err != nil {
 			return 0, err

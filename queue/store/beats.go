@@ -142,16 +142,9 @@ func (s *Store) flushBeats() {
 // settle makes reads of rollouts and attempts see every heartbeat that this
 // process has acknowledged.
 func (s *Store) settle() {
-	s.beats.mu.Lock()
-	idle := len(s.beats.pending) == 0
-	s.beats.mu.Unlock()
-	if idle {
-		// A flush may have taken them and still be writing.
-		s.beats.writing.Lock()
-		s.beats.writing.Unlock() //nolint:staticcheck // the wait is the point
-		return
+	if s.backend.Shared() {
+		s.beats.flush(s)
 	}
-	s.beats.flush(s)
 }
 
 // heartbeat files n stored spans with their attempt, at once or soon.

@@ -102,12 +102,11 @@ func (m *model) queued() []string {
 // machine drives a store and the model with the same calls.
 type machine struct {
 	*model
-	t      *rapid.T
-	ctx    context.Context
-	clock  *clock
-	store  *store.Store
-	open   func() *store.Store
-	nSpans int
+	t     *rapid.T
+	ctx   context.Context
+	clock *clock
+	store *store.Store
+	open  func() *store.Store
 }
 
 func (m *machine) now() float64 { return queue.Seconds(m.clock.now()) }
@@ -194,13 +193,6 @@ func (m *machine) claim(t *rapid.T) {
 	var events []queue.WorkerEvent
 	for i, id := range want {
 		if got[i].RolloutID != id {
-			for _, id := range m.order {
-				r := m.records[id]
-				t.Logf("model %s place %d due %v %s attempts %s", id, r.Place, r.Due, r.Rollout.AppendJSON(nil), attemptsJSON(r.Attempts))
-			}
-			for _, g := range got {
-				t.Logf("got %s", g.AppendJSON(nil))
-			}
 			t.Fatalf("claimed %s, the queue has %v", got[i].RolloutID, want)
 		}
 		events = m.records[id].Begin(got[i].Attempt.AttemptID, w, true, m.lease, m.now())

@@ -330,9 +330,16 @@ func (s *Store) commitNumbers(batch []*call[*numbers]) {
 			entries = append(entries, c.item.Counter)
 			continue
 		}
-		entries[i].N += c.item.N
+		entries[i].N += c.item.N // of at most maxQueue callers: far from an overflow
 	}
 	first, err := s.backend.NextSequence(ctx, entries, durable)
+	if err != nil && !passing(err) {
+		// One rollout's numbers are used up; the others go on.
+		for i := range batch {
+			s.commitNumbers(batch[i : i+1])
+		}
+		return
+	}
 	for _, c := range batch {
 		if c.err = err; err != nil {
 			continue
