@@ -179,6 +179,8 @@ func (c *call) jsonInto(v *checker, dst []byte) (rawjson.Value, error) {
 	switch {
 	case errors.As(err, &syntax) && utf8.Valid(text):
 		return nil, invalidJSON(syntax)
+	case errors.Is(err, rawjson.ErrTooDeep):
+		return nil, invalidJSON(&rawjson.SyntaxError{Reason: err.Error()})
 	case err != nil:
 		return nil, errParse
 	}

@@ -101,6 +101,18 @@ func (c *call) statistics() error {
 			count("safe_threshold_bytes", m.SafeThreshold)
 			count("memory_capacity_bytes", m.Capacity)
 		}
+		dst = append(dst, `,"rollouts_by_status":{`...)
+		for i, status := range queue.RolloutStatuses {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, `"`+string(status)+`":`...)
+			dst = rawjson.AppendInt(dst, st.ByStatus[status])
+		}
+		dst = append(dst, '}')
+		if m := st.Memory; m != nil {
+			count("evicted_spans", m.EvictedSpans)
+		}
 		return append(dst, '}')
 	})
 }

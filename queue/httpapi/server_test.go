@@ -108,6 +108,35 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+func TestNestingTooDeep(t *testing.T) {
+	s := newServer(t, httpapi.Options{})
+	body := func(depth int) string {
+		return `{"input":` + strings.Repeat("[", depth-1) + strings.Repeat("]", depth-1) + `}`
+	}
+	if w := send(t, s, "POST", "/v1/agl/rollouts", body(512)); w.Code != 201 {
+		t.Errorf("512 levels: %d %.200s", w.Code, w.Body)
+	}
+	want := `{"detail":[{"type":"json_invalid","loc":["body",0],"msg":"JSON decode error","input":{},"ctx":{"error":"JSON nests deeper than 512 levels"}}]}`
+	if w := send(t, s, "POST", "/v1/agl/rollouts", body(513)); w.Code != 422 || w.Body.String() != want {
+		t.Errorf("513 levels: %d %.200s", w.Code, w.Body)
+	}
+	if got := send(t, s, "GET", "/v1/agl/statistics", "").Body.String(); !strings.Contains(got, `"total_rollouts":1,`) {
+		t.Errorf("afterwards: %s", got)
+	}
+}
+
+func TestStatistics(t *testing.T) {
+	s := newServer(t, httpapi.Options{})
+	send(t, s, "POST", "/v1/agl/queues/rollouts/enqueue", `{"rollouts":[{"input":1},{"input":2}]}`)
+	send(t, s, "POST", "/v1/agl/queues/rollouts/dequeue", "")
+	got := send(t, s, "GET", "/v1/agl/statistics", "").Body.String()
+	_, ours, ok := strings.Cut(got, `,"rollouts_by_status":`)
+	want := `{"queuing":1,"preparing":1,"running":0,"failed":0,"succeeded":0,"cancelled":0,"requeuing":0},"evicted_spans":0}`
+	if !ok || ours != want {
+		t.Errorf("got %s\nwant …%s", got, want)
+	}
+}
+
 // broken is a store whose backend is away.
 type broken struct{ *store.Store }
 
@@ -137,6 +166,7 @@ func TestFailuresOfTheStore(t *testing.T) {
 func TestDashboard(t *testing.T) {
 	s := newServer(t, httpapi.Options{Dashboard: fstest.MapFS{
 		"index.html": {Data: []byte("<html>")}, "assets/app.js": {Data: []byte("let a")},
+		"assets/a.css": {}, "assets/a.svg": {}, "assets/a.html": {},
 	}})
 	tests := []struct {
 		method, path string
@@ -150,6 +180,10 @@ func TestDashboard(t *testing.T) {
 		{"HEAD", "/", nil, 200, "Content-Length", "6"},
 		{"GET", "/assets/app.js", nil, 200, "Cache-Control", "public, max-age=31536000, immutable"},
 		{"GET", "/assets/app.js", []string{"Range", "bytes=0-1"}, 206, "Content-Range", "bytes 0-1/5"},
+		{"GET", "/assets/app.js", nil, 200, "Content-Type", "text/javascript; charset=utf-8"},
+		{"GET", "/assets/a.css", nil, 200, "Content-Type", "text/css; charset=utf-8"},
+		{"GET", "/assets/a.svg", nil, 200, "Content-Type", "image/svg+xml"},
+		{"GET", "/assets/a.html", nil, 200, "Content-Type", "text/html; charset=utf-8"},
 		{"GET", "/assets/none", nil, 404, "Content-Type", "application/json"},
 		{"GET", "/assets/", nil, 404, "Content-Type", "application/json"},
 		{"POST", "/", nil, 405, "Allow", "GET, HEAD"},

@@ -25,6 +25,14 @@ type file struct {
 	modified                time.Time
 }
 
+// contentTypes are fixed: what a machine's own table says of them differs.
+var contentTypes = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
+}
+
 func newStatic(files fs.FS, log *slog.Logger) *static {
 	s := &static{assets: make(map[string]*file)}
 	started := time.Now()
@@ -41,10 +49,7 @@ func newStatic(files fs.FS, log *slog.Logger) *static {
 		if info, err := d.Info(); err == nil && !info.ModTime().IsZero() {
 			f.modified = info.ModTime()
 		}
-		switch path.Ext(name) {
-		case ".js":
-			f.contentType = "text/javascript; charset=utf-8"
-		default:
+		if f.contentType = contentTypes[path.Ext(name)]; f.contentType == "" {
 			f.contentType = mime.TypeByExtension(path.Ext(name))
 		}
 		switch {
