@@ -49,7 +49,7 @@ var Variables = []Variable{
 	{envOpenAIBase, "the same endpoint, where OpenAI's libraries look"},
 	{envOpenAIAPIBase, "the same endpoint, where older ones look"},
 	{envOpenAIKey, "api_key of that LLM, where it has one"},
-	{envOTLPEndpoint, "where OpenTelemetry sends spans: <store>/v1/traces"},
+	{envOTLPEndpoint, "where OpenTelemetry sends spans: /v1/traces of the store"},
 	{envOTLPProtocol, "http/protobuf"},
 	{envOTelResource, "what was there, and the ids that file spans under the attempt"},
 }
