@@ -200,7 +200,7 @@ func (s *section) writeOne(w writes) error {
 	for tries, open := 0, false; ; tries++ {
 		ctx, cancel := context.WithTimeout(s.ctx, oneTimeout)
 		matched, err := s.tryOne(ctx, w)
-		slow := s.ctx.Err() == nil && ctx.Err() != nil
+		slow := s.ctx.Err() == nil && (ctx.Err() != nil || driver.IsTimeout(err))
 		cancel()
 		switch {
 		case err == nil && matched:
