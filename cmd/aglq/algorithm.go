@@ -89,7 +89,7 @@ func (a *app) baseline(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 	}
-	return a.withStore(cmd, func(s *client.Client) error {
+	return a.withPatientStore(ctx, cmd, func(s *client.Client) error {
 		tally := newTally((len(config.Train) + len(config.Val)) * config.Epochs)
 		config.OnResult = func(r algorithm.Result) { tally.add(r) }
 		stop := a.reportTally(ctx, log, tally, s)
@@ -173,7 +173,7 @@ func (a *app) cem(ctx context.Context, cmd *cli.Command) error {
 		Elite: cmd.Float("elite"), Rate: cmd.Float("rate"), MinStd: cmd.Float("min-std"), Seed: cmd.Uint64("seed"),
 		Mode: queue.Mode(cmd.String("mode")), Rollout: rolloutConfig(cmd),
 	}
-	return a.withStore(cmd, func(s *client.Client) error {
+	return a.withPatientStore(ctx, cmd, func(s *client.Client) error {
 		tally := newTally(config.Rounds * config.Population)
 		config.OnResult = func(_ int, r algorithm.Result) { tally.add(r) }
 		rounds := roundWriter{out: a.stdout, json: cmd.Bool("json")}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -81,6 +82,27 @@ func (a *app) withStore(cmd *cli.Command, do func(s *client.Client) error) error
 	}
 	defer s.Close()
 	return do(s)
+}
+
+// storePatience is how long an algorithm waits for a store that went away: as
+// long as workers do unless told otherwise.
+const storePatience = 5 * time.Minute
+
+// withPatientStore is withStore for long work, which goes on after a restart of
+// the store.
+func (a *app) withPatientStore(ctx context.Context, cmd *cli.Command, do func(s *client.Client) error) error {
+	return a.withStore(cmd, func(s *client.Client) error { return patiently(ctx, s, do) })
+}
+
+// patiently hands do a client of the same store that waits for it when it goes
+// away. A store that is not there to begin with is an error.
+func patiently(ctx context.Context, s *client.Client, do func(s *client.Client) error) error {
+	if _, err := s.Statistics(ctx); err != nil {
+		return err
+	}
+	patient := client.New(s.URL(), client.Options{Patience: storePatience})
+	defer patient.Close()
+	return do(patient)
 }
 
 // print writes a page, as a table or as JSON lines.

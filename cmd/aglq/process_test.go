@@ -3,12 +3,19 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -251,6 +258,38 @@ func TestRunnersWorkTogether(t *testing.T) {
 	if text := p.log.String(); strings.Contains(text, "<nil>") {
 		t.Errorf("the log has errors that are none:\n%s", text)
 	}
+}
+
+// TestAlgorithmOutlastsTheStore takes the store away for longer than a client
+// tries by itself.
+func TestAlgorithmOutlastsTheStore(t *testing.T) {
+	t.Parallel()
+	store := start(t, nil, storeArgs()...).url()
+	address, err := url.Parse(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var down atomic.Bool
+	var refused atomic.Int64
+	proxy := httputil.NewSingleHostReverseProxy(address)
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() {
+			refused.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	p := start(t, nil, "run", "--role", "algorithm", "--managed-store", "false", "--store-url", front.URL,
+		"--tasks", write(t, "tasks.jsonl", tasks(1)))
+	until(t, "the task in the queue", func() bool { return aglq(t, store, "rollouts", "--json") != "" })
+	down.Store(true)
+	front.CloseClientConnections()
+	until(t, "many refused requests", func() bool { return refused.Load() >= 20 || p.ended() })
+	down.Store(false)
+	start(t, nil, "worker", "--store-url", store, "--max-rollouts", "1", "--", "echo", "1").exit(0)
+	p.exit(0)
 }
 
 func TestRunPrintsResults(t *testing.T) {

@@ -79,7 +79,12 @@ func (a *app) run(ctx context.Context, cmd *cli.Command) error {
 		}
 		s := client.New(url, client.Options{})
 		defer s.Close()
-		return a.runRoles(ctx, cmd, logs, roles, s, url)
+		if !roles.algorithm {
+			return a.runRoles(ctx, cmd, logs, roles, s, s, url)
+		}
+		return patiently(ctx, s, func(patient *client.Client) error {
+			return a.runRoles(ctx, cmd, logs, roles, patient, s, url)
+		})
 	}
 	host, port := serverAddress(cmd)
 	server, err := a.startServer(cmd, logs, host, port)
@@ -89,7 +94,7 @@ func (a *app) run(ctx context.Context, cmd *cli.Command) error {
 	if cmd.String("role") == "store" {
 		return server.wait(ctx)
 	}
-	err = a.runRoles(ctx, cmd, logs, roles, server.store, server.url)
+	err = a.runRoles(ctx, cmd, logs, roles, server.store, server.store, server.url)
 	return errors.Join(err, server.close())
 }
 
@@ -160,18 +165,19 @@ func runStoreURL(cmd *cli.Command) (string, error) {
 
 // runRoles does what this process is there for, and ends its workers with its
 // algorithm. The first signal drains the workers and cancels what they do not
-// hold.
+// hold. Workers have a client of their own, with their own idea of when a store
+// is gone.
 func (a *app) runRoles(
-	ctx context.Context, cmd *cli.Command, logs *logs, roles roles, s queue.Store, url string,
+	ctx context.Context, cmd *cli.Command, logs *logs, roles roles, algorithms, workersOwn queue.Store, url string,
 ) error {
 	var workers *crew
 	if roles.runner {
-		workers = a.startWorkers(cmd, logs, s, url)
+		workers = a.startWorkers(cmd, logs, workersOwn, url)
 		if !roles.algorithm {
 			return workers.wait(ctx)
 		}
 	}
-	job, err := a.newJob(cmd, logs, s)
+	job, err := a.newJob(cmd, logs, algorithms)
 	if err == nil {
 		err = job.run(ctx, workers)
 	}
