@@ -141,11 +141,7 @@ func (s *Store) flushBeats() {
 
 // settle makes reads of rollouts and attempts see every heartbeat that this
 // process has acknowledged.
-func (s *Store) settle() {
-	if s.backend.Shared() {
-		s.beats.flush(s)
-	}
-}
+func (s *Store) settle() { s.beats.flush(s) }
 
 // heartbeat files n stored spans with their attempt, at once or soon.
 func (s *Store) heartbeat(ctx context.Context, ref queue.AttemptRef, n int, at float64) error {

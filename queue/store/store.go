@@ -7,10 +7,9 @@
 // batch is being written the next one gathers, and each batch is one atomic
 // section of the backend. A member that fails leaves the others alone.
 //
-// A span's heartbeat changes nothing but a time, nearly always. On a remote
-// backend such heartbeats are therefore written together, shortly after; any
-// read that could show one waits for them first, so no caller of the same
-// process can tell.
+// A span's heartbeat changes nothing but a time, nearly always. Such heartbeats
+// are therefore written together, shortly after; any read that could show one
+// waits for them first, so no caller of the same process can tell.
 package store
 
 import (
