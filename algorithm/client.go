@@ -68,7 +68,7 @@ type Task struct {
 // BatchOptions says how the rollouts of a batch are enqueued.
 type BatchOptions struct {
 	// ID names the batch. "" makes a new one. Enqueueing the same tasks again
-	// under the same id, within a day of a failure, stores only what is missing;
+	// under the same id, soon after a failure, stores only what is missing;
 	// later, see [Client.Resume].
 	ID          string
 	Mode        queue.Mode    // "" is null
