@@ -147,7 +147,8 @@ type Spans interface {
 	// sees the numbers. When one of the counters cannot rise so far the error is
 	// [ErrNumbersUsedUp], and numbers of the others may be lost.
 	NextSequence(ctx context.Context, entries []Counter, durable bool) (first []int64, err error)
-	// RaiseSequence makes each counter at least Counter.N.
+	// RaiseSequence makes each counter at least Counter.N. It is durable once a
+	// later durable write is.
 	RaiseSequence(ctx context.Context, entries []Counter) error
 }
 

@@ -191,7 +191,9 @@ func moveCounter(operator string, n int64) bson.Raw {
 	return d.done()
 }
 
-// RaiseSequence implements collections.Spans.
+// RaiseSequence implements collections.Spans. It waits for no journal: whoever
+// raises a counter goes on to store the span that says so, and that durable
+// write makes the one before it durable too.
 func (b *Backend) RaiseSequence(ctx context.Context, entries []collections.Counter) error {
 	if len(entries) == 0 {
 		return nil
@@ -205,7 +207,7 @@ func (b *Backend) RaiseSequence(ctx context.Context, entries []collections.Count
 			SetUpdate(moveCounter("$max", max(0, e.N))).SetUpsert(true)
 	}
 	for {
-		_, err := b.counters.main.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		_, err := b.counters.fast.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 		if driver.IsDuplicateKeyError(err) {
 			continue // raising twice does no harm
 		}

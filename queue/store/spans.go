@@ -243,13 +243,30 @@ next:
 	if len(entries) == 0 {
 		return nil
 	}
-	if err := s.backend.RaiseSequence(ctx, entries); err != nil {
+	if err := s.raises.do(ctx, entries); err != nil {
 		return err
 	}
 	for _, e := range entries {
 		s.issued.learn(e.RolloutID, e.N)
 	}
 	return nil
+}
+
+// commitRaises raises the counters of a batch in one step.
+func (s *Store) commitRaises(batch []*call[[]collections.Counter]) {
+	ctx, cancel := s.commitContext()
+	defer cancel()
+	entries := batch[0].item
+	if len(batch) > 1 {
+		entries = nil
+		for _, c := range batch {
+			entries = append(entries, c.item...)
+		}
+	}
+	err := s.backend.RaiseSequence(ctx, entries)
+	for _, c := range batch {
+		c.err = err
+	}
 }
 
 // number numbers the spans that ask for it, in order, those of a rollout

@@ -81,6 +81,7 @@ type Store struct {
 	changes  group[*change]
 	spans    group[*spanBatch]
 	counters group[*numbers]
+	raises   group[[]collections.Counter]
 
 	known   known
 	issued  issued
@@ -121,6 +122,7 @@ func New(backend collections.Backend, o Options) *Store {
 	s.changes.configure(s.commitChanges, (*change).weight, parallel.changes)
 	s.spans.configure(s.commitSpans, (*spanBatch).weight, parallel.spans)
 	s.counters.configure(s.commitNumbers, nil, parallel.counters)
+	s.raises.configure(s.commitRaises, func(entries []collections.Counter) int { return len(entries) }, parallel.counters)
 	s.known.limit, s.issued.limit = 100_000, 100_000
 	s.watch.debounce = o.ScanDebounce
 	if o.ScanInterval > 0 {
@@ -152,6 +154,7 @@ func (s *Store) Close(ctx context.Context) error {
 	s.changes.wait()
 	s.spans.wait()
 	s.counters.wait()
+	s.raises.wait()
 	return s.backend.Close(ctx)
 }
 
