@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -289,16 +290,29 @@ func (c *call) error(err error) {
 	var problems unprocessable
 	var body errBody
 	switch {
-	case c.r.Context().Err() != nil:
-		c.w.status = clientGone
-	case errors.As(err, &body):
+	case errors.As(err, &body) && errors.Is(body.err, os.ErrDeadlineExceeded):
 		c.w.Header().Set("Connection", "close")
 		c.detail(http.StatusRequestTimeout, body.Error())
+	case c.r.Context().Err() != nil:
+		c.gone()
+	case errors.As(err, &body):
+		c.w.Header().Set("Connection", "close")
+		c.detail(http.StatusBadRequest, body.Error())
 	case errors.As(err, &problems):
 		_ = c.send(http.StatusUnprocessableEntity, jsonType, problems)
 	default:
 		c.fail(statusOf(err), err)
 	}
+}
+
+// gone ends a call whose client went away. One that has only closed its side of
+// the connection must not take silence for success.
+func (c *call) gone() {
+	if c.w.status == 0 {
+		c.w.Header().Set("Connection", "close")
+		c.detail(clientGone, "The client closed the connection before the answer")
+	}
+	c.w.status = clientGone
 }
 
 // statusOf is the status of a store's error.

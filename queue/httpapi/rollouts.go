@@ -151,7 +151,7 @@ func (c *call) claim(claim queue.Claim) error {
 			return nil
 		}
 	}
-	c.w.status = clientGone
+	c.gone()
 	if len(claimed) == 0 || queue.IdempotencyKey(ctx) != "" {
 		return nil
 	}

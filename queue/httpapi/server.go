@@ -188,7 +188,7 @@ func (s *Server) authorized(c *call, path string) bool {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	hs := &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: headerTimeout,
+		ReadHeaderTimeout: min(headerTimeout, s.options.BodyStall),
 		ReadTimeout:       s.options.BodyStall, // readBody extends it
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
