@@ -100,23 +100,22 @@ func (b *beats) flush(s *Store) {
 func writeBeats(ids []string, pending map[string][]beat) *change {
 	return &change{rollouts: ids, run: func(sec *section) error {
 		for _, id := range ids {
-			before, err := sec.Rollout(id)
+			_, err := sec.edit(id, func(r *queue.Record) ([]queue.WorkerEvent, bool, error) {
+				apply(r, pending[id])
+				return nil, true, nil
+			})
 			if err != nil {
-				return err
-			}
-			if before == nil {
-				continue
-			}
-			after := before.Clone()
-			for _, n := range pending[id] {
-				after.SpansStored(n.attemptID, n.spans, n.at)
-			}
-			if err := sec.put(before, after); err != nil {
 				return err
 			}
 		}
 		return nil
 	}}
+}
+
+func apply(r *queue.Record, list []beat) {
+	for _, b := range list {
+		r.SpansStored(b.attemptID, b.spans, b.at)
+	}
 }
 
 // flushBeats writes heartbeats soon after they arrive, until the store closes.

@@ -141,6 +141,25 @@ func (s *Store) spread(sec *section) {
 	}
 }
 
+// edit gives fn a record of its own and, if fn says so, writes what it leaves
+// and tells the workers concerned. It returns the record as fn left it, nil when
+// there is none of that id.
+func (sec *section) edit(id string, fn func(r *queue.Record) (events []queue.WorkerEvent, write bool, err error)) (*queue.Record, error) {
+	before, err := sec.Rollout(id)
+	if err != nil || before == nil {
+		return nil, err
+	}
+	after := before.Clone()
+	events, write, err := fn(after)
+	if err != nil || !write {
+		return after, err
+	}
+	if err := sec.put(before, after); err != nil {
+		return nil, err
+	}
+	return after, sec.tell(events)
+}
+
 // put writes a changed record and notes what news it is.
 func (sec *section) put(before, after *queue.Record) error {
 	if err := sec.PutRollout(after); err != nil {
@@ -190,27 +209,16 @@ func (sec *section) tell(events []queue.WorkerEvent) error {
 func (s *Store) mutate(ctx context.Context, id string, workers []string, fn func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error)) error {
 	pending := s.beats.take(id)
 	var written *queue.Record
-	err := s.do(ctx, &change{rollouts: []string{id}, workers: workers, run: func(sec *section) error {
-		before, err := sec.Rollout(id)
-		if err != nil {
-			return err
+	err := s.do(ctx, &change{rollouts: []string{id}, workers: workers, run: func(sec *section) (err error) {
+		written, err = sec.edit(id, func(r *queue.Record) ([]queue.WorkerEvent, bool, error) {
+			apply(r, pending)
+			events, err := fn(sec, r)
+			return events, true, err
+		})
+		if err == nil && written == nil {
+			err = queue.ErrNoRollout(id)
 		}
-		if before == nil {
-			return queue.ErrNoRollout(id)
-		}
-		after := before.Clone()
-		for _, b := range pending {
-			after.SpansStored(b.attemptID, b.spans, b.at)
-		}
-		events, err := fn(sec, after)
-		if err != nil {
-			return err
-		}
-		if err := sec.put(before, after); err != nil {
-			return err
-		}
-		written = after
-		return sec.tell(events)
+		return err
 	}})
 	if err != nil {
 		s.beats.giveBack(id, pending)

@@ -96,21 +96,11 @@ func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) error {
 		}
 		undone := false
 		err := s.do(ctx, &change{rollouts: []string{ref.RolloutID}, run: func(sec *section) error {
-			undone = false
-			before, err := sec.Rollout(ref.RolloutID)
-			if err != nil || before == nil {
-				return err
-			}
-			r := before.Clone()
-			events, ok := r.Unclaim(ref.AttemptID, place)
-			if !ok {
-				return nil
-			}
-			undone = true
-			if err := sec.put(before, r); err != nil {
-				return err
-			}
-			return sec.tell(events)
+			_, err := sec.edit(ref.RolloutID, func(r *queue.Record) (events []queue.WorkerEvent, _ bool, _ error) {
+				events, undone = r.Unclaim(ref.AttemptID, place)
+				return events, undone, nil
+			})
+			return err
 		}})
 		if err != nil {
 			return err

@@ -75,14 +75,12 @@ func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.Heartbe
 
 func (sec *section) renew(ref queue.AttemptRef) (queue.HeldAttempt, error) {
 	out := queue.HeldAttempt{AttemptRef: ref}
-	before, err := sec.Rollout(ref.RolloutID)
-	if err != nil || before == nil {
-		return out, err
+	r, err := sec.edit(ref.RolloutID, func(r *queue.Record) ([]queue.WorkerEvent, bool, error) {
+		out.Held = r.Renew(ref.AttemptID, sec.now)
+		return nil, out.Held, nil
+	})
+	if r != nil {
+		out.RolloutStatus = r.Rollout.Status
 	}
-	out.RolloutStatus = before.Rollout.Status
-	r := before.Clone()
-	if out.Held = r.Renew(ref.AttemptID, sec.now); !out.Held {
-		return out, nil
-	}
-	return out, sec.put(before, r)
+	return out, err
 }

@@ -108,23 +108,15 @@ func (s *Store) judge(ctx context.Context, ids []string) error {
 	err := s.do(ctx, &change{rollouts: ids, run: func(sec *section) error {
 		expired = nil
 		for _, id := range ids {
-			before, err := sec.Rollout(id)
+			ended := false
+			r, err := sec.edit(id, func(r *queue.Record) (events []queue.WorkerEvent, write bool, err error) {
+				worker, err := sec.workerOf(r)
+				if err == nil {
+					events, ended = r.Expire(worker, sec.now)
+				}
+				return events, true, err
+			})
 			if err != nil {
-				return err
-			}
-			if before == nil {
-				continue
-			}
-			r := before.Clone()
-			worker, err := sec.workerOf(r)
-			if err != nil {
-				return err
-			}
-			events, ended := r.Expire(worker, sec.now)
-			if err := sec.put(before, r); err != nil {
-				return err
-			}
-			if err := sec.tell(events); err != nil {
 				return err
 			}
 			if ended {
@@ -179,18 +171,10 @@ func (s *Store) adoptLeases() {
 
 func (sec *section) adopt(ids []string, lease float64) error {
 	for _, id := range ids {
-		before, err := sec.Rollout(id)
+		_, err := sec.edit(id, func(r *queue.Record) ([]queue.WorkerEvent, bool, error) {
+			return nil, r.Adopt(lease), nil
+		})
 		if err != nil {
-			return err
-		}
-		if before == nil {
-			continue
-		}
-		r := before.Clone()
-		if !r.Adopt(lease) {
-			continue
-		}
-		if err := sec.put(before, r); err != nil {
 			return err
 		}
 	}
