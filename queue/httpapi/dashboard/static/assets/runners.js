@@ -28,7 +28,7 @@ const spec = {
   open: {
     view: worker => h('div.panels', {}, panel('Heartbeat statistics', worker.heartbeat_stats, `${worker.worker_id}:stats`)),
   },
-  empty: 'No workers yet. Start one with: aglq worker --store ADDRESS -- COMMAND. It shows up here with its first claim or heartbeat.',
+  empty: 'No workers yet. Start one with: aglq worker --store-url ADDRESS -- COMMAND. It shows up here with its first claim or heartbeat.',
 };
 
 function currentCell(worker) {
