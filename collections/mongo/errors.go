@@ -15,6 +15,11 @@ import (
 // for the estimates of sizes.
 const maxDocument = 16<<20 - 16<<10
 
+// maxPayload is what callers may put into a rollout. The rest is room for
+// attempts: a rollout that was accepted can always be claimed, else it would
+// block the head of the queue.
+const maxPayload = maxDocument - 512<<10
+
 // errChanged says that what a section read was changed by another one, so that
 // it has to run again.
 var errChanged = errors.New("another section changed what this one had read")
@@ -71,6 +76,14 @@ const (
 func hasLabel(err error, label string) bool {
 	var labeled driver.LabeledError
 	return errors.As(err, &labeled) && labeled.HasErrorLabel(label)
+}
+
+// rolloutTooLarge refuses a rollout whose payloads leave no room for attempts.
+func rolloutTooLarge(r *queue.Record) error {
+	if size := payloadSize(r); size > maxPayload {
+		return tooLarge("rollout", r.Rollout.RolloutID, size+maxDocument-maxPayload)
+	}
+	return tooLarge("rollout", r.Rollout.RolloutID, recordSize(r))
 }
 
 // tooLarge refuses a document before it is sent.

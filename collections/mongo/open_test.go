@@ -131,6 +131,10 @@ func TestTooLarge(t *testing.T) {
 	}
 	err := b.Atomic(t.Context(), func(tx collections.Tx) error {
 		wantTooLarge("insert", tx.InsertRollouts([]*queue.Record{queue.NewRecord("ro-1", queue.Request{Input: huge}, true, 1)}))
+		full := rawjson.Value(`"` + strings.Repeat("x", 16<<20-20<<10) + `"`) // no room for attempts
+		if err := tx.InsertRollouts([]*queue.Record{queue.NewRecord("ro-1", queue.Request{Input: full}, true, 1)}); queue.KindOf(err) != queue.TooLarge {
+			t.Errorf("a rollout that could never be claimed: %.200v", err)
+		}
 		wantTooLarge("worker", tx.PutWorker(&queue.Worker{WorkerID: "w-1", HeartbeatStats: huge}))
 		wantTooLarge("resources", tx.PutResources(&queue.ResourcesUpdate{ResourcesID: "rs-1", Resources: huge}))
 		return tx.InsertRollouts([]*queue.Record{

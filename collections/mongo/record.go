@@ -308,16 +308,25 @@ func decodeAttempt(raw []byte) queue.Attempt {
 	return a
 }
 
+// payloadSize is what of the record belongs to callers, in bytes.
+func payloadSize(r *queue.Record) int {
+	n := len(r.Rollout.Input) + len(r.Rollout.Metadata)
+	for i := range r.Attempts {
+		n += len(r.Attempts[i].Metadata)
+	}
+	return n
+}
+
 // recordSize estimates the size of the record's document from above, in bytes.
 func recordSize(r *queue.Record) int {
-	n := 1024 + 4*len(r.Rollout.RolloutID) + len(r.Rollout.Input) + len(r.Rollout.Metadata)
+	n := 1024 + 4*len(r.Rollout.RolloutID) + payloadSize(r)
 	n += 32 * len(r.Rollout.Config.RetryCondition)
 	if r.Rollout.ResourcesID != nil {
 		n += len(*r.Rollout.ResourcesID)
 	}
 	for i := range r.Attempts {
 		a := &r.Attempts[i]
-		n += 256 + len(a.AttemptID) + len(a.Metadata)
+		n += 256 + len(a.AttemptID)
 		if a.WorkerID != nil {
 			n += len(*a.WorkerID)
 		}

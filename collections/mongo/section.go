@@ -205,7 +205,7 @@ func (s *section) InsertRollouts(rs []*queue.Record) error {
 			return queue.Errorf(queue.Conflict, "rollout %s exists already", id)
 		}
 		fresh[id] = true
-		if err := tooLarge("rollout", id, recordSize(r)); err != nil {
+		if err := rolloutTooLarge(r); err != nil {
 			return err
 		}
 	}
@@ -230,7 +230,7 @@ func (s *section) PutRollout(r *queue.Record) error {
 	if it == nil || it.after == nil {
 		return queue.Errorf(queue.Internal, "rollout %s is written by a section that has not read it", id)
 	}
-	if err := tooLarge("rollout", id, recordSize(r)); err != nil {
+	if err := rolloutTooLarge(r); err != nil {
 		return err
 	}
 	if r.Place == queue.Tail {
