@@ -81,7 +81,9 @@ func hasLabel(err error, label string) bool {
 // rolloutTooLarge refuses a rollout whose payloads leave no room for attempts.
 func rolloutTooLarge(r *queue.Record) error {
 	if size := payloadSize(r); size > maxPayload {
-		return tooLarge("rollout", r.Rollout.RolloutID, size+maxDocument-maxPayload)
+		return queue.Errorf(queue.TooLarge,
+			"rollout %s holds %d bytes of input and metadata, more than the %d that MongoDB keeps; store large data elsewhere and refer to it",
+			r.Rollout.RolloutID, size, maxPayload)
 	}
 	return tooLarge("rollout", r.Rollout.RolloutID, recordSize(r))
 }
