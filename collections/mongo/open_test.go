@@ -121,6 +121,9 @@ func TestPartitions(t *testing.T) {
 // the rest of the section to the caller.
 func TestTooLarge(t *testing.T) {
 	b := mongotest.Open(t)
+	// Two documents of 15 MiB take their time on a busy machine.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	huge := rawjson.Value(`"` + strings.Repeat("x", 16<<20) + `"`)
 	nearly := rawjson.Value(`"` + strings.Repeat("x", 15<<20) + `"`)
 	wantTooLarge := func(what string, err error) {
@@ -129,7 +132,7 @@ func TestTooLarge(t *testing.T) {
 			t.Errorf("%s: %.200v", what, err)
 		}
 	}
-	err := b.Atomic(t.Context(), func(tx collections.Tx) error {
+	err := b.Atomic(ctx, func(tx collections.Tx) error {
 		wantTooLarge("insert", tx.InsertRollouts([]*queue.Record{queue.NewRecord("ro-1", queue.Request{Input: huge}, true, 1)}))
 		full := rawjson.Value(`"` + strings.Repeat("x", 16<<20-20<<10) + `"`) // no room for attempts
 		if err := tx.InsertRollouts([]*queue.Record{queue.NewRecord("ro-1", queue.Request{Input: full}, true, 1)}); queue.KindOf(err) != queue.TooLarge {
@@ -144,7 +147,7 @@ func TestTooLarge(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a section with members that were refused: %v", err)
 	}
-	err = b.Atomic(t.Context(), func(tx collections.Tx) error {
+	err = b.Atomic(ctx, func(tx collections.Tx) error {
 		r, err := tx.Rollout("ro-2")
 		if err != nil {
 			return err
@@ -161,12 +164,12 @@ func TestTooLarge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored, err := b.InsertSpans(t.Context(), []queue.Span{{RolloutID: "ro-2", AttemptID: "a", SpanID: "1"}, {RolloutID: "ro-2", AttemptID: "a", SpanID: "2", Attributes: huge}})
+	stored, err := b.InsertSpans(ctx, []queue.Span{{RolloutID: "ro-2", AttemptID: "a", SpanID: "1"}, {RolloutID: "ro-2", AttemptID: "a", SpanID: "2", Attributes: huge}})
 	wantTooLarge("span", err)
 	if stored != nil {
 		t.Error("spans are stored beside one that is refused")
 	}
-	rs, err := b.Records(t.Context(), []string{"ro-1", "ro-2", "ro-3"})
+	rs, err := b.Records(ctx, []string{"ro-1", "ro-2", "ro-3"})
 	if err != nil || len(rs) != 2 || !bytes.Equal(rs[0].Rollout.Input, nearly) {
 		t.Errorf("%d records, error %v", len(rs), err)
 	}

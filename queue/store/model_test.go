@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -372,7 +374,29 @@ func attemptsJSON(list []queue.Attempt) string {
 // rules say.
 func TestStoreFollowsTheRules(t *testing.T) {
 	onEach(t, func(t *testing.T, open func() collections.Backend) {
+		if strings.HasSuffix(t.Name(), "/mongo") && !flagGiven("rapid.checks") {
+			// Each call is a round trip; what memory and MongoDB share is checked there.
+			setFlag(t, "rapid.checks", "25")
+		}
 		rapid.Check(t, func(rt *rapid.T) { runModel(t, rt, open()) })
+	})
+}
+
+func flagGiven(name string) bool {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	return given
+}
+
+func setFlag(t *testing.T, name, value string) {
+	before := flag.Lookup(name).Value.String()
+	if err := flag.Set(name, value); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := flag.Set(name, before); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
