@@ -17,34 +17,48 @@ const scanBatch = 200
 // than debounce.
 type watchdog struct {
 	debounce time.Duration
+	turn     chan struct{} // holds one token while a scan runs
 
-	mu       sync.Mutex
-	last     time.Time
-	scanning bool
+	mu   sync.Mutex
+	last time.Time // when the last scan began
 }
 
-// begin reports whether the caller is to scan now.
-func (w *watchdog) begin(now time.Time, debounced bool) bool {
+// begin takes the turn for a scan, and reports whether the caller is to scan.
+// Whoever may not rely on a scan that began before it waits for its turn.
+func (w *watchdog) begin(ctx context.Context, now time.Time, wait bool) bool {
+	select {
+	case w.turn <- struct{}{}:
+	default:
+		if !wait {
+			return false
+		}
+		select {
+		case w.turn <- struct{}{}:
+		case <-ctx.Done():
+			return false
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.scanning || (debounced && !w.last.IsZero() && now.Sub(w.last) < w.debounce) {
-		return false
-	}
-	w.scanning = true
 	w.last = now
 	return true
 }
 
-func (w *watchdog) end() {
+func (w *watchdog) end() { <-w.turn }
+
+// fresh reports whether the last scan is recent enough for calls.
+func (w *watchdog) fresh(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.scanning = false
+	return w.debounce > 0 && !w.last.IsZero() && now.Sub(w.last) < w.debounce
 }
 
 // scanBefore scans on behalf of a call, which then sees the outcome. The call
-// does not fail with it.
+// does not fail with it. Without a debounce each call has a scan of its own,
+// begun after it.
 func (s *Store) scanBefore(ctx context.Context) {
-	if !s.watch.begin(s.now(), true) {
+	now := s.now()
+	if s.watch.fresh(now) || !s.watch.begin(ctx, now, s.watch.debounce == 0) {
 		return
 	}
 	defer s.watch.end()
@@ -60,7 +74,7 @@ func (s *Store) scanEvery(interval time.Duration) {
 		case <-s.closing.Done():
 			return
 		}
-		if s.watch.begin(s.now(), false) {
+		if s.watch.begin(s.closing, s.now(), false) {
 			s.scan(s.closing)
 			s.watch.end()
 		}
