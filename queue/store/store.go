@@ -124,7 +124,7 @@ func New(backend collections.Backend, o Options) *Store {
 	s.counters.configure(s.commitNumbers, nil, parallel.counters)
 	s.raises.configure(s.commitRaises, func(entries []collections.Counter) int { return len(entries) }, parallel.counters)
 	s.known.limit, s.issued.limit = 100_000, 100_000
-	s.watch.debounce = o.ScanDebounce
+	s.watch.debounce, s.watch.turn = o.ScanDebounce, make(chan struct{}, 1)
 	if o.ScanInterval > 0 {
 		s.running.Go(func() { s.scanEvery(o.ScanInterval) })
 	}
