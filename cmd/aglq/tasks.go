@@ -10,6 +10,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
@@ -128,10 +129,15 @@ func setTaskMember(req *queue.Request, key string, val rawjson.Value) error {
 	return nil
 }
 
+// setTaskConfig changes a copy of the config: other tasks share it, and decoding
+// writes through its pointers.
 func setTaskConfig(req *queue.Request, val rawjson.Value) error {
 	config := queue.DefaultConfig()
-	if req.Config != nil {
-		config = *req.Config
+	if base := req.Config; base != nil {
+		config = queue.Config{
+			TimeoutSeconds: ownFloat(base.TimeoutSeconds), UnresponsiveSeconds: ownFloat(base.UnresponsiveSeconds),
+			MaxAttempts: base.MaxAttempts, RetryCondition: slices.Clone(base.RetryCondition),
+		}
 	}
 	d := json.NewDecoder(bytes.NewReader(val))
 	d.DisallowUnknownFields()
@@ -146,6 +152,14 @@ func setTaskConfig(req *queue.Request, val rawjson.Value) error {
 	}
 	req.Config = &config
 	return nil
+}
+
+func ownFloat(f *float64) *float64 {
+	if f == nil {
+		return nil
+	}
+	own := *f
+	return &own
 }
 
 // One call enqueues so many tasks, or so many bytes of them, at most.

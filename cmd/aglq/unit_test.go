@@ -191,6 +191,34 @@ func TestParseTask(t *testing.T) {
 	}
 }
 
+// TestTaskConfigIsItsOwn gives one task limits of its own: those of the options,
+// which all other tasks share, must stay.
+func TestTaskConfigIsItsOwn(t *testing.T) {
+	timeout, silence := 60.0, 10.0
+	config := queue.Config{
+		TimeoutSeconds: &timeout, UnresponsiveSeconds: &silence, MaxAttempts: 3,
+		RetryCondition: []queue.AttemptStatus{queue.AttemptFailed, queue.AttemptTimeout},
+	}
+	const line = `{"input":1,"config":{"timeout_seconds":1,"unresponsive_seconds":null,"retry_condition":["unresponsive"]}}`
+	req, err := parseTask([]byte(line), queue.Request{Config: &config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := 1.0
+	if diff := cmp.Diff(&queue.Config{
+		TimeoutSeconds: &own, MaxAttempts: 3, RetryCondition: []queue.AttemptStatus{queue.AttemptUnresponsive},
+	}, req.Config); diff != "" {
+		t.Errorf("the task's config: %s", diff)
+	}
+	was, wasSilence := 60.0, 10.0
+	if diff := cmp.Diff(queue.Config{
+		TimeoutSeconds: &was, UnresponsiveSeconds: &wasSilence, MaxAttempts: 3,
+		RetryCondition: []queue.AttemptStatus{queue.AttemptFailed, queue.AttemptTimeout},
+	}, config); diff != "" {
+		t.Errorf("the config of the options has changed: %s", diff)
+	}
+}
+
 type fakeQueue struct{ calls [][]queue.Request }
 
 func (f *fakeQueue) Enqueue(_ context.Context, reqs []queue.Request) ([]queue.Rollout, error) {
