@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// signals turns SIGINT and SIGTERM into two contexts: the first one asks to end
+// signals turns SIGINT, SIGTERM and SIGHUP into two contexts: the first one asks to end
 // in good order, the second one to end at once. A third ends the process.
 type signals struct {
 	drain context.Context // ends with the first signal
@@ -26,7 +26,7 @@ func watchSignals() *signals {
 	hard, endHard := context.WithCancel(context.Background())
 	drain, endDrain := context.WithCancel(hard)
 	s.drain, s.hard = drain, hard
-	signal.Notify(s.ch, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(s.ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		defer close(s.done)
 		defer endHard()

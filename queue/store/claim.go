@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -15,14 +16,14 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.AttemptedRoll
 	}
 	s.scanBefore(ctx)
 	if c.Wait <= 0 {
-		return s.claimNow(ctx, c, true)
+		return s.claimAll(ctx, c, true)
 	}
 	deadline := time.NewTimer(c.Wait)
 	defer deadline.Stop()
 	for first := true; ; first = false {
 		// Listen before looking: what is enqueued in between is heard.
 		bell := s.claims.listen()
-		out, err := s.claimNow(ctx, c, first)
+		out, err := s.claimAll(ctx, c, first)
 		if err != nil || len(out) > 0 {
 			s.claims.leave(bell)
 			if err == nil && !first && s.backend.Shared() {
@@ -43,7 +44,36 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.AttemptedRoll
 	}
 }
 
-// claimNow takes what is queued. When there is nothing, idle tells whether to
+// maxClaim is how many rollouts one section claims.
+const maxClaim = 1000
+
+// claimAll takes what is queued, as many as are asked for. What has been claimed
+// when an error comes is the answer.
+func (s *Store) claimAll(ctx context.Context, c queue.Claim, idle bool) ([]queue.AttemptedRollout, error) {
+	key := queue.IdempotencyKey(ctx)
+	wanted := c.Limit
+	var out []queue.AttemptedRollout
+	for part := 0; ; part++ {
+		c.Limit = min(wanted-len(out), maxClaim)
+		if key != "" && part > 0 {
+			ctx = queue.WithIdempotencyKey(ctx, fmt.Sprintf("%s#%d", key, part))
+		}
+		got, err := s.claimNow(ctx, c, idle && part == 0)
+		if err != nil && len(out) == 0 {
+			return nil, err
+		}
+		if out == nil {
+			out = got
+		} else {
+			out = append(out, got...)
+		}
+		if err != nil || len(got) < c.Limit || len(out) == wanted {
+			return out, nil
+		}
+	}
+}
+
+// claimNow takes what is queued, maxClaim at most. When there is nothing, idle tells whether to
 // note that in the worker's record.
 func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue.AttemptedRollout, error) {
 	var out []queue.AttemptedRollout

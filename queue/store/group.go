@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"github.com/aglq/aglq/queue"
@@ -52,7 +54,7 @@ func (g *group[T]) do(ctx context.Context, item T) error {
 	if g.flights < g.parallel {
 		g.flights++
 		g.mu.Unlock()
-		g.commit([]*call[T]{c})
+		g.guarded([]*call[T]{c})
 		g.next()
 		return c.err
 	}
@@ -100,12 +102,26 @@ func (g *group[T]) next() {
 	}
 	g.drain.Go(func() {
 		for ; batch != nil; batch = g.take() {
-			g.commit(batch)
+			g.guarded(batch)
 			for _, c := range batch {
 				close(c.done)
 			}
 		}
 	})
+}
+
+// guarded commits a batch. A panic in it is the error of its calls, so that the
+// lane and whoever waits in it go on.
+func (g *group[T]) guarded(batch []*call[T]) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err := &queue.Error{Kind: queue.Internal, Msg: "a fault of the store", Err: fmt.Errorf("panic: %v\n%s", fault, debug.Stack())}
+			for _, c := range batch {
+				c.err = err
+			}
+		}
+	}()
+	g.commit(batch)
 }
 
 // take removes the next batch from the queue; nil ends a flight.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -367,6 +368,42 @@ func TestUnknownRecordsAreNotFound(t *testing.T) {
 		}
 		if a := must[*queue.Attempt](t)(s.LatestAttempt(ctx, rs[0].RolloutID)); a != nil {
 			t.Errorf("the latest of no attempts is %v", a)
+		}
+	})
+}
+
+// A limit is a wish, however large; what is there is claimed, and once.
+func TestClaimOfEverything(t *testing.T) {
+	onEach(t, func(t *testing.T, open func() collections.Backend) {
+		ctx := context.Background()
+		s := start(t, open(), store.Options{})
+		const n = 2500
+		must[[]queue.Rollout](t)(s.Enqueue(ctx, requests(n)))
+		keyed := queue.WithIdempotencyKey(ctx, "all")
+		first := must[[]queue.AttemptedRollout](t)(s.Claim(keyed, queue.Claim{Limit: math.MaxInt}))
+		again := must[[]queue.AttemptedRollout](t)(s.Claim(keyed, queue.Claim{Limit: math.MaxInt}))
+		if len(first) != n || len(again) != n {
+			t.Fatalf("claimed %d, then %d, of %d", len(first), len(again), n)
+		}
+		for i := range first {
+			if first[i].Attempt.AttemptID != again[i].Attempt.AttemptID {
+				t.Fatalf("claim %d is %s, then %s", i, first[i].Attempt.AttemptID, again[i].Attempt.AttemptID)
+			}
+		}
+	})
+}
+
+// A heartbeat answers what the spans before it have changed.
+func TestHeartbeatSeesEarlierSpans(t *testing.T) {
+	onEach(t, func(t *testing.T, open func() collections.Backend) {
+		ctx := context.Background()
+		s := start(t, open(), store.Options{})
+		a := must[queue.AttemptedRollout](t)(s.Start(ctx, requests(1)[0], ptr("w")))
+		must[*queue.Span](t)(s.AddSpan(ctx, span(a.Attempt, "s")))
+		ref := queue.AttemptRef{RolloutID: a.RolloutID, AttemptID: a.Attempt.AttemptID}
+		answer := must[queue.HeartbeatAnswer](t)(s.Heartbeat(ctx, queue.Heartbeat{WorkerID: "w", Held: []queue.AttemptRef{ref}}))
+		if h := answer.Held[0]; !h.Held || h.RolloutStatus != queue.RolloutRunning {
+			t.Errorf("the heartbeat answered %+v", h)
 		}
 	})
 }

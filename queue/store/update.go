@@ -50,6 +50,9 @@ func (s *Store) UpdateAttempt(ctx context.Context, rolloutID, attemptID string, 
 
 // Heartbeat implements queue.Store.
 func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.HeartbeatAnswer, error) {
+	if len(h.Held) > 0 {
+		s.settle()
+	}
 	var out queue.HeartbeatAnswer
 	c := &change{workers: []string{h.WorkerID}}
 	for _, ref := range h.Held {
