@@ -42,6 +42,18 @@ var (
 // that says more.
 type Handler func(ctx context.Context, t *Task) (Result, error)
 
+// Defaults of Options.
+const (
+	// DefaultLongPoll is below the timeouts of common proxies.
+	DefaultLongPoll          = 20 * time.Second
+	DefaultPollInterval      = 5 * time.Second
+	DefaultJitter            = 500 * time.Millisecond
+	DefaultHeartbeatInterval = 10 * time.Second
+	DefaultDrainTimeout      = 30 * time.Second
+	// DefaultExitWhenStoreGone is long enough for the store's machine to restart.
+	DefaultExitWhenStoreGone = 5 * time.Minute
+)
+
 // Options adjusts a Worker. The zero Options is a worker of one task at a time.
 type Options struct {
 	// ID names the worker to the store. It must be unique among the living:
@@ -113,12 +125,12 @@ type Worker struct {
 // New makes a worker of a store.
 func New(s queue.Store, h Handler, opts Options) *Worker {
 	opts.Concurrency = max(opts.Concurrency, 1)
-	opts.LongPoll = max(cmp.Or(opts.LongPoll, 20*time.Second), 0)
-	opts.PollInterval = cmp.Or(opts.PollInterval, 5*time.Second)
-	opts.Jitter = max(cmp.Or(opts.Jitter, 500*time.Millisecond), 0)
-	opts.HeartbeatInterval = cmp.Or(opts.HeartbeatInterval, 10*time.Second)
-	opts.DrainTimeout = cmp.Or(opts.DrainTimeout, 30*time.Second)
-	opts.ExitWhenStoreGone = cmp.Or(opts.ExitWhenStoreGone, 5*time.Minute)
+	opts.LongPoll = max(cmp.Or(opts.LongPoll, DefaultLongPoll), 0)
+	opts.PollInterval = cmp.Or(opts.PollInterval, DefaultPollInterval)
+	opts.Jitter = max(cmp.Or(opts.Jitter, DefaultJitter), 0)
+	opts.HeartbeatInterval = cmp.Or(opts.HeartbeatInterval, DefaultHeartbeatInterval)
+	opts.DrainTimeout = cmp.Or(opts.DrainTimeout, DefaultDrainTimeout)
+	opts.ExitWhenStoreGone = cmp.Or(opts.ExitWhenStoreGone, DefaultExitWhenStoreGone)
 	opts.ID = cmp.Or(opts.ID, newWorkerID())
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()

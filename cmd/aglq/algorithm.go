@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -30,7 +31,7 @@ func (a *app) algorithmCommand() *cli.Command {
 		if name := cmd.Args().First(); name != "" {
 			return unknownCommand(cmd, name)
 		}
-		return usagef(cmd, "which algorithm? %s", commandNames(cmd))
+		return usagef(cmd, "which algorithm? %s", strings.Join(commandNames(cmd), ", "))
 	}
 	return cmd
 }
@@ -248,9 +249,9 @@ func (t *tally) add(r algorithm.Result) {
 	if !r.Succeeded() {
 		t.counts.failed++
 	}
-	if r.Reward != nil && !math.IsNaN(*r.Reward) && !math.IsInf(*r.Reward, 0) {
+	if reward, ok := r.FiniteReward(); ok {
 		t.counts.rewards++
-		t.counts.rewardSum += *r.Reward
+		t.counts.rewardSum += reward
 	}
 }
 

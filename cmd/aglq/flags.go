@@ -16,6 +16,7 @@ import (
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/store"
+	"github.com/aglq/aglq/worker"
 )
 
 // The options that several commands share. An option's name, variable, default
@@ -153,15 +154,15 @@ func workerFlags() []cli.Flag {
 			Usage: "`NUMBER` of rollouts after which a worker ends; 0 is unlimited",
 		},
 		&secondsFlag{
-			Name: "poll-interval", Value: 5 * time.Second,
+			Name: "poll-interval", Value: worker.DefaultPollInterval,
 			Usage: "most `SECONDS` between two claims from a store that is empty and cannot keep the worker waiting",
 		},
 		&secondsFlag{
-			Name: "heartbeat-interval", Value: 10 * time.Second,
+			Name: "heartbeat-interval", Value: worker.DefaultHeartbeatInterval,
 			Usage: "`SECONDS` between two heartbeats; 0 sends none",
 		},
 		&secondsFlag{
-			Name: "interval-jitter", Value: 500 * time.Millisecond,
+			Name: "interval-jitter", Value: worker.DefaultJitter,
 			Usage: "`SECONDS` by which both intervals vary at random",
 		},
 		&secondsFlag{
@@ -169,7 +170,7 @@ func workerFlags() []cli.Flag {
 			Usage: "`SECONDS` after which an agent is stopped and its attempt has failed; 0 is the rollout's own limit",
 		},
 		&secondsFlag{
-			Name: "drain-timeout", Value: 30 * time.Second,
+			Name: "drain-timeout", Value: worker.DefaultDrainTimeout,
 			Usage: "`SECONDS` that running agents get to end after the first signal; 0 is as long as they need",
 		},
 	}
@@ -179,7 +180,7 @@ func workerFlags() []cli.Flag {
 func configFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name: "mode", Validator: oneOf("train", "val", "test"), DefaultText: "none",
+			Name: "mode", Validator: oneOf(names(queue.Modes)...), DefaultText: "none",
 			Usage: "`MODE` of the rollouts: train, val or test",
 		},
 		&cli.StringFlag{
@@ -198,18 +199,10 @@ func configFlags() []cli.Flag {
 			Usage: "`SECONDS` of silence after which an attempt is ended; 0 is no limit",
 		},
 		&cli.StringSliceFlag{
-			Name: "retry-on", Validator: validRetryStatuses, DefaultText: "failed, timeout and unresponsive with --max-attempts, else none",
+			Name: "retry-on", Validator: eachOneOf(names(queue.AttemptStatuses)...), DefaultText: "failed, timeout and unresponsive with --max-attempts, else none",
 			Usage: "`STATUS` of an attempt that is made again: failed, timeout, unresponsive; repeat it or use commas",
 		},
 	}
-}
-
-func validRetryStatuses(list []string) error {
-	words := make([]string, 0, len(queue.AttemptStatuses))
-	for _, s := range queue.AttemptStatuses {
-		words = append(words, string(s))
-	}
-	return eachOneOf(words...)(list)
 }
 
 // rolloutConfig is the config that the options ask for, nil where they say

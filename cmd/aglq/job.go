@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"os"
 	"slices"
 	"strings"
@@ -188,9 +187,10 @@ var (
 // windUpInterval is how often what is left of a job is looked at while it ends.
 const windUpInterval = 300 * time.Millisecond
 
-// windUp waits for ctx or the workers to end and then sees to it that every rollout ends too:
-// those in the queue are cancelled, those that workers hold have time until the
-// workers of this process are gone. It returns when ended is closed.
+// windUp waits for ctx or the workers to end and then sees to it that every
+// rollout ends too: those in the queue are cancelled, those that workers hold
+// have time until the workers of this process are gone. It returns when ended is
+// closed or hard ends.
 func (j *job) windUp(ctx, hard context.Context, workers *crew, ended <-chan struct{}) {
 	var gone <-chan struct{} // blocks where the workers are elsewhere
 	if workers != nil {
@@ -293,8 +293,8 @@ func newResultLine(r algorithm.Result) resultLine {
 	line := resultLine{
 		RolloutID: r.Rollout.RolloutID, Status: r.Rollout.Status, Attempts: r.Attempts(), Input: r.Rollout.Input,
 	}
-	if r.Reward != nil && !math.IsNaN(*r.Reward) && !math.IsInf(*r.Reward, 0) {
-		line.Reward = r.Reward
+	if reward, ok := r.FiniteReward(); ok {
+		line.Reward = &reward
 	}
 	if r.Rollout.EndTime != nil {
 		line.Seconds = roundTo(*r.Rollout.EndTime-r.Rollout.StartTime, 3)

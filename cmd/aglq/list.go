@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/worker"
 )
 
 // listing is what the commands that list and show records have in common. T is
@@ -86,7 +86,7 @@ func (a *app) withStore(cmd *cli.Command, do func(s *client.Client) error) error
 
 // storePatience is how long an algorithm waits for a store that went away: as
 // long as workers do unless told otherwise.
-const storePatience = 5 * time.Minute
+const storePatience = worker.DefaultExitWhenStoreGone
 
 // withPatientStore is withStore for long work, which goes on after a restart of
 // the store.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 )
@@ -110,7 +111,7 @@ func (a *app) root() *cli.Command {
 			if name := cmd.Args().First(); name != "" {
 				return unknownCommand(cmd, name)
 			}
-			return usagef(cmd, "which command? %s", commandNames(cmd))
+			return usagef(cmd, "which command? %s", strings.Join(commandNames(cmd), ", "))
 		},
 		Commands: []*cli.Command{
 			a.storeCommand(), a.workerCommand(), a.algorithmCommand(), a.runCommand(),

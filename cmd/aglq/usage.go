@@ -83,14 +83,11 @@ func numberWanted(msg string) string {
 }
 
 func unknownCommand(cmd *cli.Command, name string) error {
-	var names []string
-	for _, c := range cmd.Commands {
-		names = append(names, c.Name)
-	}
+	names := commandNames(cmd)
 	if word := nearest(name, names); word != "" {
 		return usagef(cmd, "there is no command %q; did you mean %s?", name, word)
 	}
-	return usagef(cmd, "there is no command %q; the commands are %s", name, commandNames(cmd))
+	return usagef(cmd, "there is no command %q; the commands are %s", name, strings.Join(names, ", "))
 }
 
 // nearest is the word that name is a slip of the fingers away from, "" for none.
@@ -125,12 +122,12 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-func commandNames(cmd *cli.Command) string {
+func commandNames(cmd *cli.Command) []string {
 	names := make([]string, 0, len(cmd.Commands))
 	for _, c := range cmd.Commands {
 		names = append(names, c.Name)
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 // noArgs refuses words that are neither options nor their values.

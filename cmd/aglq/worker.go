@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -28,7 +27,7 @@ func workerExitFlags() []cli.Flag {
 			Usage: "`SECONDS` without work after which a worker ends; 0 is never",
 		},
 		&secondsFlag{
-			Name: "exit-when-store-gone", Value: 5 * time.Minute,
+			Name: "exit-when-store-gone", Value: worker.DefaultExitWhenStoreGone,
 			Usage: "`SECONDS` without an answer of the store after which a worker ends; 0 is never",
 		},
 	}
