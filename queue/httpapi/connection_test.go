@@ -281,6 +281,10 @@ func TestIdempotencyKey(t *testing.T) {
 			if _, got := call("k2"); got == want {
 				t.Errorf("another key gave the first answer: %s", got)
 			}
+			before = stored()
+			if status, got := call(strings.Repeat("k", 256)); status != http.StatusBadRequest || stored() != before {
+				t.Errorf("a key of 256 bytes: %d %s", status, got)
+			}
 		})
 	}
 }

@@ -140,6 +140,9 @@ func (s *Server) finish(c *call, began time.Time) {
 }
 
 // dispatch finds the route and runs it.
+// maxKey bounds idempotency keys: the store keeps each for a while.
+const maxKey = 255
+
 func (s *Server) dispatch(c *call) {
 	path := c.r.URL.EscapedPath()
 	found := s.routes.find(path, c)
@@ -150,6 +153,8 @@ func (s *Server) dispatch(c *call) {
 	}
 	route := found.methods[c.r.Method]
 	switch {
+	case len(c.r.Header.Get("Idempotency-Key")) > maxKey:
+		c.detail(http.StatusBadRequest, fmt.Sprintf("Idempotency-Key is longer than %d bytes", maxKey))
 	case route != nil:
 		c.route = route.path
 		if err := route.serve(c); err != nil {
