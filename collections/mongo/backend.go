@@ -76,6 +76,7 @@ type Backend struct {
 
 	knownRollouts cache[queue.Record]
 	knownWorkers  cache[queue.Worker]
+	countersMet   met
 }
 
 var _ collections.Backend = (*Backend)(nil)

@@ -124,3 +124,27 @@ func (s *section) forget(changed bool) {
 		s.b.knownWorkers.wrong()
 	}
 }
+
+// metLimit is how many ids one generation of a met holds.
+const metLimit = 100_000
+
+// met remembers ids, in two generations like a cache.
+type met struct {
+	mu         sync.Mutex
+	young, old map[string]struct{}
+}
+
+// add reports whether the id is new.
+func (m *met) add(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.young[id]; ok {
+		return false
+	}
+	_, ok := m.old[id]
+	if m.young == nil || len(m.young) >= metLimit {
+		m.old, m.young = m.young, make(map[string]struct{})
+	}
+	m.young[id] = struct{}{}
+	return !ok
+}

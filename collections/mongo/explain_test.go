@@ -147,6 +147,9 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 	section := func(fn func(tx collections.Tx) error) func() error {
 		return func() error { return b.Atomic(ctx, fn) }
 	}
+	if err := b.RaiseSequence(ctx, []collections.Counter{{RolloutID: "ro-00001", N: 1}}); err != nil {
+		t.Fatal(err)
+	}
 	attempt := "at-1"
 	calls := []struct {
 		name  string

@@ -31,22 +31,32 @@ func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 	}
 	stored := slices.Repeat([]bool{true}, len(spans))
 	_, err := b.spans.main.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
-	var failed driver.BulkWriteException
-	if errors.As(err, &failed) && failed.WriteConcernError == nil {
-		err = nil
-		for _, e := range failed.WriteErrors {
-			if !driver.IsDuplicateKeyError(e) {
-				return nil, wrap(failed, "storing spans in MongoDB")
-			}
-			stored[e.Index] = false
-		}
-		b.spanned.stored(-len(failed.WriteErrors))
-	}
+	existing, err := duplicates(err)
 	if err != nil {
 		return nil, wrap(err, "storing spans in MongoDB")
 	}
-	b.spanned.stored(len(spans))
+	for _, i := range existing {
+		stored[i] = false
+	}
+	b.spanned.stored(len(spans) - len(existing))
 	return stored, nil
+}
+
+// duplicates tells which documents of an unordered insert existed already. Any
+// other failure it returns as it is.
+func duplicates(err error) ([]int, error) {
+	var failed driver.BulkWriteException
+	if !errors.As(err, &failed) || failed.WriteConcernError != nil {
+		return nil, err
+	}
+	existing := make([]int, len(failed.WriteErrors))
+	for i, e := range failed.WriteErrors {
+		if !driver.IsDuplicateKeyError(e) {
+			return nil, err
+		}
+		existing[i] = e.Index
+	}
+	return existing, nil
 }
 
 // QuerySpans implements collections.Spans. The lists by number are read from
@@ -137,28 +147,63 @@ const parallelCounters = 4
 // NextSequence implements collections.Spans. A number that is not durable is
 // issued by the primary alone; the durable write that follows, on the same
 // primary, makes it durable too.
+//
+// Most rollouts are numbered once, so counters that this process has not met
+// are taken for new and made in one insert; only those that exist after all,
+// and those met before, are moved one by one.
 func (b *Backend) NextSequence(ctx context.Context, entries []collections.Counter, durable bool) ([]int64, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	from := b.counters.fast
+	to := b.counters.fast
 	if durable {
-		from = b.counters.main
+		to = b.counters.main
 	}
 	first := make([]int64, len(entries))
+	left, err := b.makeCounters(ctx, to, entries, first)
+	if err != nil {
+		return nil, wrap(err, "numbering spans in MongoDB")
+	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelCounters)
-	for i, e := range entries {
-		next := func(ctx context.Context) error {
-			last, err := b.increase(ctx, from, e)
-			first[i] = last - e.N + 1
+	for _, i := range left {
+		group.Go(func() error {
+			last, err := b.increase(gctx, to, entries[i])
+			first[i] = last - entries[i].N + 1
 			return err
-		}
-		if len(entries) == 1 {
-			return first, wrap(next(ctx), "numbering spans in MongoDB")
-		}
-		group.Go(func() error { return next(gctx) })
+		})
 	}
 	return first, wrap(group.Wait(), "numbering spans in MongoDB")
+}
+
+// makeCounters inserts the counters that this process has not met, as far as
+// they do not exist, and returns the places of the other entries.
+func (b *Backend) makeCounters(ctx context.Context, to *driver.Collection, entries []collections.Counter, first []int64) (left []int, err error) {
+	var docs []bson.Raw
+	var at []int
+	for i, e := range entries {
+		if b.countersMet.add(e.RolloutID) {
+			docs, at = append(docs, b.newCounter(e)), append(at, i)
+			first[i] = 1
+		} else {
+			left = append(left, i)
+		}
+	}
+	if len(docs) == 0 {
+		return left, nil
+	}
+	_, err = to.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
+	existing, err := duplicates(err)
+	for _, i := range existing {
+		left = append(left, at[i])
+	}
+	return left, err
+}
+
+func (b *Backend) newCounter(e collections.Counter) bson.Raw {
+	d := newDoc(64 + len(e.RolloutID))
+	d.text("_id", key(b.partition, e.RolloutID))
+	d.int("n", e.N)
+	return d.done()
 }
 
 // badValue is MongoDB's code for, among others, an $inc beyond int64.
@@ -202,6 +247,7 @@ func (b *Backend) RaiseSequence(ctx context.Context, entries []collections.Count
 	defer cancel()
 	models := make([]driver.WriteModel, len(entries))
 	for i, e := range entries {
+		b.countersMet.add(e.RolloutID)
 		// A counter that does not exist stands at 0.
 		models[i] = driver.NewUpdateOneModel().SetFilter(b.idIn([]string{e.RolloutID})).
 			SetUpdate(moveCounter("$max", max(0, e.N))).SetUpsert(true)

@@ -43,7 +43,7 @@ type flights struct{ changes, spans, counters int }
 
 var (
 	inProcess = flights{changes: 64, spans: 64, counters: 64}
-	remote    = flights{changes: 1, spans: 1, counters: 2}
+	remote    = flights{changes: 1, spans: 1, counters: 1}
 )
 
 // Options says how a Store works. The zero Options are a store without
