@@ -179,8 +179,7 @@ func (r *Record) SpansStored(attemptID string, n int, now float64) bool {
 	r.Spans += int64(n)
 	r.beat(a, now)
 	if a.Status == AttemptPreparing || a.Status == AttemptUnresponsive {
-		a.Status = AttemptRunning
-		a.Lost = false
+		a.setStatus(AttemptRunning)
 	}
 	latest := a == r.Latest()
 	status := r.Rollout.Status
@@ -260,12 +259,9 @@ func (r *Record) UpdateAttempt(id string, u AttemptUpdate, now float64) (*Attemp
 		a.Metadata = u.Metadata.Value
 	}
 	if u.Status.Set {
-		a.Status = u.Status.Value
+		a.setStatus(u.Status.Value)
 		if a.Status == AttemptSucceeded || a.Status == AttemptFailed {
 			a.EndTime = &now
-		}
-		if a.Status != AttemptUnresponsive {
-			a.Lost = false
 		}
 		if !fenced {
 			r.propagate(a, now)
@@ -431,12 +427,12 @@ func (r *Record) Expire(w *Worker, now float64) (events []WorkerEvent, expired b
 		return nil, false
 	}
 	if verdict := overdue(a, r.Rollout.Config, now); verdict != "" {
-		a.Status = verdict
+		a.setStatus(verdict)
 		r.propagate(a, now)
 		return r.workerEvents(a, false), true
 	}
 	if r.leased(a) && now-lastSign(a, w) > r.Lease {
-		a.Status = AttemptUnresponsive
+		a.setStatus(AttemptUnresponsive)
 		a.Lost = true
 		r.setStatus(RolloutRequeuing, now)
 		return r.workerEvents(a, false), true
@@ -445,8 +441,8 @@ func (r *Record) Expire(w *Worker, now float64) (events []WorkerEvent, expired b
 	return nil, false
 }
 
-// Adopt puts an attempt that began without a lease under one. It reports
-// whether that changed anything.
+// Adopt puts an attempt that began without a lease, or with another, under this
+// one. It reports whether that changed anything.
 func (r *Record) Adopt(lease float64) bool {
 	a := r.Latest()
 	if r.Lease == lease || a == nil || !r.Rollout.Status.Active() {
@@ -475,6 +471,15 @@ func overdue(a *Attempt, c Config, now float64) AttemptStatus {
 		return AttemptUnresponsive
 	}
 	return ""
+}
+
+// setStatus is the only writer of an attempt's status after its beginning. Lost
+// says more about unresponsive, so it goes with that.
+func (a *Attempt) setStatus(s AttemptStatus) {
+	a.Status = s
+	if s != AttemptUnresponsive {
+		a.Lost = false
+	}
 }
 
 func (a *Attempt) ref() AttemptRef { return AttemptRef{RolloutID: a.RolloutID, AttemptID: a.AttemptID} }

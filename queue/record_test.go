@@ -30,6 +30,8 @@ func retrying(maxAttempts int64, on ...AttemptStatus) Config {
 
 func (s *story) at(now float64) *story { s.now = now; return s }
 
+func (s *story) leased(seconds float64) *story { s.Lease = seconds; return s }
+
 func (s *story) claim(attempt, worker string) *story {
 	s.events = s.Begin(attempt, &worker, true, s.Lease, s.now)
 	return s
@@ -116,7 +118,7 @@ func TestLifecycle(t *testing.T) {
 		{"unresponsive without retry", newStory(plain).claim("a", "w").at(110).report("a", AttemptUnresponsive),
 			"failed ended@110.0 | unresponsive"},
 
-		// Revival (store-semantics 2.3, cases 3, 5, 6, 7).
+		// Revival.
 		{"late span revives an unresponsive attempt", newStory(retrying(2, AttemptUnresponsive)).claim("a", "w").
 			report("a", AttemptUnresponsive).spans("a"), "running | running"},
 		{"and it may then succeed", newStory(retrying(2, AttemptUnresponsive)).claim("a", "w").
@@ -131,6 +133,11 @@ func TestLifecycle(t *testing.T) {
 			"failed ended@110.0 | running"},
 		{"late span of an older attempt", newStory(retrying(2, AttemptUnresponsive)).claim("a", "w").
 			report("a", AttemptUnresponsive).claim("b", "w").spans("a"), "preparing | running | preparing"},
+
+		// Lost workers.
+		{"lost with its worker", newStory(plain).leased(15).claim("a", "w").at(116).watch(), "requeuing tail | unresponsive lost"},
+		{"lost, then over its time", newStory(Config{MaxAttempts: 1, TimeoutSeconds: ptr(50.0)}).leased(15).claim("a", "w").
+			at(116).watch().set(RolloutPreparing).at(151).watch(), "failed ended@151.0 | timeout"},
 
 		// Fencing.
 		{"older attempt succeeds", newStory(retrying(3, AttemptUnresponsive)).claim("a", "w").report("a", AttemptUnresponsive).
