@@ -73,7 +73,7 @@ func DecodeSpan(v rawjson.Value) Span {
 		case "span_id":
 			s.SpanID = val.Text()
 		case "parent_id":
-			s.ParentID = textOrNil(val)
+			s.ParentID = val.TextOrNil()
 		case "name":
 			s.Name = val.Text()
 		case "status":
@@ -85,9 +85,9 @@ func DecodeSpan(v rawjson.Value) Span {
 		case "links":
 			s.Links = val
 		case "start_time":
-			s.StartTime = floatOrNil(val)
+			s.StartTime = val.FloatOrNil()
 		case "end_time":
-			s.EndTime = floatOrNil(val)
+			s.EndTime = val.FloatOrNil()
 		case "context":
 			s.Context = val
 		case "parent":
@@ -95,7 +95,7 @@ func DecodeSpan(v rawjson.Value) Span {
 		case "resource":
 			s.Resource = val
 		default:
-			extra = appendMember(extra, key, val)
+			extra = rawjson.AppendMember(extra, key, val)
 		}
 	}
 	if extra != nil {
@@ -116,31 +116,3 @@ func (s *Span) UnmarshalJSON(text []byte) error {
 
 // MarshalJSON implements json.Marshaler.
 func (s Span) MarshalJSON() ([]byte, error) { return s.AppendJSON(nil), nil }
-
-func appendMember(dst, key []byte, val rawjson.Value) []byte {
-	if dst == nil {
-		dst = append(dst, '{')
-	} else {
-		dst = append(dst, ',')
-	}
-	dst = append(dst, '"')
-	dst = append(dst, key...)
-	dst = append(dst, '"', ':')
-	return append(dst, val...)
-}
-
-func textOrNil(v rawjson.Value) *string {
-	if v.Kind() != rawjson.KindString {
-		return nil
-	}
-	s := v.Text()
-	return &s
-}
-
-func floatOrNil(v rawjson.Value) *float64 {
-	f, ok := v.Float()
-	if !ok {
-		return nil
-	}
-	return &f
-}

@@ -168,7 +168,7 @@ func TestSpanRoundTrip(t *testing.T) {
 		}
 		for _, key := range rapid.SliceOfDistinct(keys, rapid.ID).Draw(t, "extra") {
 			quoted := rawjson.AppendString(nil, key)
-			s.Extra = appendMember(s.Extra, quoted[1:len(quoted)-1], value.Draw(t, "extra value"))
+			s.Extra = rawjson.AppendMember(s.Extra, quoted[1:len(quoted)-1], value.Draw(t, "extra value"))
 		}
 		if s.Extra != nil {
 			s.Extra = append(s.Extra, '}')

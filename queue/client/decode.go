@@ -28,11 +28,11 @@ func decodeRollout(v rawjson.Value) (queue.Rollout, error) {
 		case "start_time":
 			r.StartTime, _ = val.Float()
 		case "end_time":
-			r.EndTime = floatOrNil(val)
+			r.EndTime = val.FloatOrNil()
 		case "mode":
 			r.Mode = queue.Mode(val.Text())
 		case "resources_id":
-			r.ResourcesID = textOrNil(val)
+			r.ResourcesID = val.TextOrNil()
 		case "status":
 			r.Status = queue.RolloutStatus(val.Text())
 		case "config":
@@ -52,9 +52,9 @@ func decodeConfig(v rawjson.Value) queue.Config {
 	for key, val := range v.Members() {
 		switch string(key) {
 		case "timeout_seconds":
-			c.TimeoutSeconds = floatOrNil(val)
+			c.TimeoutSeconds = val.FloatOrNil()
 		case "unresponsive_seconds":
-			c.UnresponsiveSeconds = floatOrNil(val)
+			c.UnresponsiveSeconds = val.FloatOrNil()
 		case "max_attempts":
 			if n, ok := val.Int(); ok {
 				c.MaxAttempts = n
@@ -106,13 +106,13 @@ func decodeAttempt(v rawjson.Value) (queue.Attempt, error) {
 		case "start_time":
 			a.StartTime, _ = val.Float()
 		case "end_time":
-			a.EndTime = floatOrNil(val)
+			a.EndTime = val.FloatOrNil()
 		case "status":
 			a.Status = queue.AttemptStatus(val.Text())
 		case "worker_id":
-			a.WorkerID = textOrNil(val)
+			a.WorkerID = val.TextOrNil()
 		case "last_heartbeat_time":
-			a.LastHeartbeatTime = floatOrNil(val)
+			a.LastHeartbeatTime = val.FloatOrNil()
 		case "metadata":
 			a.Metadata = val
 		}
@@ -134,17 +134,17 @@ func decodeWorker(v rawjson.Value) (queue.Worker, error) {
 		case "heartbeat_stats":
 			w.HeartbeatStats = val
 		case "last_heartbeat_time":
-			w.LastHeartbeatTime = floatOrNil(val)
+			w.LastHeartbeatTime = val.FloatOrNil()
 		case "last_dequeue_time":
-			w.LastDequeueTime = floatOrNil(val)
+			w.LastDequeueTime = val.FloatOrNil()
 		case "last_busy_time":
-			w.LastBusyTime = floatOrNil(val)
+			w.LastBusyTime = val.FloatOrNil()
 		case "last_idle_time":
-			w.LastIdleTime = floatOrNil(val)
+			w.LastIdleTime = val.FloatOrNil()
 		case "current_rollout_id":
-			w.CurrentRolloutID = textOrNil(val)
+			w.CurrentRolloutID = val.TextOrNil()
 		case "current_attempt_id":
-			w.CurrentAttemptID = textOrNil(val)
+			w.CurrentAttemptID = val.TextOrNil()
 		}
 	}
 	if !w.Status.Valid() {
@@ -226,20 +226,4 @@ func maybe[T any](v rawjson.Value, decode func(rawjson.Value) (T, error)) (*T, e
 		return nil, err
 	}
 	return &x, nil
-}
-
-func textOrNil(v rawjson.Value) *string {
-	if v.Kind() != rawjson.KindString {
-		return nil
-	}
-	s := v.Text()
-	return &s
-}
-
-func floatOrNil(v rawjson.Value) *float64 {
-	f, ok := v.Float()
-	if !ok {
-		return nil
-	}
-	return &f
 }

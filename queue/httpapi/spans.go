@@ -108,7 +108,7 @@ members:
 				continue members
 			}
 		}
-		extra = appendMember(extra, key, v.payload(x))
+		extra = rawjson.AppendMember(extra, key, v.payload(x))
 	}
 	text := func(i int) string {
 		if given[i] == nil {
@@ -184,19 +184,6 @@ members:
 	return s
 }
 
-// appendMember appends a member to an object that is still open; nil begins one.
-func appendMember(dst, key []byte, x rawjson.Value) []byte {
-	if dst == nil {
-		dst = append(dst, '{')
-	} else {
-		dst = append(dst, ',')
-	}
-	dst = append(dst, '"')
-	dst = append(dst, key...)
-	dst = append(dst, '"', ':')
-	return append(dst, x...)
-}
-
 // extras appends the members of x that are not declared, and closes the object.
 func (v *checker) extras(x rawjson.Value, out []byte, declared ...string) []byte {
 members:
@@ -206,7 +193,7 @@ members:
 				continue members
 			}
 		}
-		out = appendMember(out, key, v.payload(val))
+		out = rawjson.AppendMember(out, key, v.payload(val))
 	}
 	return append(out, '}')
 }

@@ -122,6 +122,24 @@ func (v Value) Int() (n int64, ok bool) {
 	return n, err == nil
 }
 
+// TextOrNil is Text of a string, nil of anything else.
+func (v Value) TextOrNil() *string {
+	if v.Kind() != KindString {
+		return nil
+	}
+	s := v.Text()
+	return &s
+}
+
+// FloatOrNil is Float of what has one, nil of anything else.
+func (v Value) FloatOrNil() *float64 {
+	f, ok := v.Float()
+	if !ok {
+		return nil
+	}
+	return &f
+}
+
 // Members walks an object in order. The key is the canonical text between the
 // quotes, so plain names compare directly; [Unescape] decodes it. Other kinds
 // yield nothing.
@@ -176,6 +194,20 @@ func (v Value) Get(name string) Value {
 		}
 	}
 	return nil
+}
+
+// AppendMember appends a member to an object that is still open; a nil dst
+// begins one. Key is escaped text, as [Value.Members] gives it.
+func AppendMember(dst, key []byte, v Value) []byte {
+	if dst == nil {
+		dst = append(dst, '{')
+	} else {
+		dst = append(dst, ',')
+	}
+	dst = append(dst, '"')
+	dst = append(dst, key...)
+	dst = append(dst, '"', ':')
+	return append(dst, v...)
 }
 
 // Clone copies v into memory of its own.
