@@ -6,8 +6,8 @@ import (
 	"net/http"
 )
 
-// Kind classes an error by what its receiver should do. The list is closed and
-// its order is part of the wire contract of aglq's own client.
+// Kind classes an error by what its receiver should do. The list is closed. A
+// kind travels as its HTTP status.
 type Kind int
 
 // The kinds of error.

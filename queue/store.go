@@ -34,19 +34,24 @@ type Store interface {
 
 	// Rollout returns nil without an error when there is none.
 	Rollout(ctx context.Context, id string) (*AttemptedRollout, error)
+	// Rollouts lists rollouts, each with its latest attempt.
 	Rollouts(ctx context.Context, q RolloutQuery) (Page[AttemptedRollout], error)
+	// UpdateRollout changes a rollout; NotFound when there is none.
 	UpdateRollout(ctx context.Context, id string, u RolloutUpdate) (Rollout, error)
 	// Wait returns those of ids that have finished, in the order of ids, as soon
 	// as all known ones have, or after timeout; a negative timeout waits as long
 	// as ctx lasts. Unknown ids are ignored.
 	Wait(ctx context.Context, ids []string, timeout time.Duration) ([]Rollout, error)
 
+	// Attempts lists the attempts of a rollout; none for an unknown one.
 	Attempts(ctx context.Context, q AttemptQuery) (Page[Attempt], error)
 	// LatestAttempt returns nil without an error when there is none.
 	LatestAttempt(ctx context.Context, rolloutID string) (*Attempt, error)
-	// UpdateAttempt takes "latest" for attemptID.
+	// UpdateAttempt changes an attempt, the latest for "latest"; NotFound when
+	// there is none. See [Record.UpdateAttempt] for what reaches the rollout.
 	UpdateAttempt(ctx context.Context, rolloutID, attemptID string, u AttemptUpdate) (Attempt, error)
 
+	// Workers lists workers.
 	Workers(ctx context.Context, q WorkerQuery) (Page[Worker], error)
 	// Worker returns nil without an error when there is none.
 	Worker(ctx context.Context, id string) (*Worker, error)
@@ -54,6 +59,7 @@ type Store interface {
 	// it holds, and answers which of them it really does.
 	Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatAnswer, error)
 
+	// AddResources stores a new set, an object of name to resource.
 	AddResources(ctx context.Context, resources rawjson.Value) (ResourcesUpdate, error)
 	// UpdateResources replaces the set, or creates it as version 1.
 	UpdateResources(ctx context.Context, id string, resources rawjson.Value) (ResourcesUpdate, error)
@@ -61,10 +67,11 @@ type Store interface {
 	Resources(ctx context.Context, id string) (*ResourcesUpdate, error)
 	// LatestResources returns nil without an error when there is none.
 	LatestResources(ctx context.Context) (*ResourcesUpdate, error)
+	// QueryResources lists sets of resources.
 	QueryResources(ctx context.Context, q ResourcesQuery) (Page[ResourcesUpdate], error)
 
 	// NextSequence issues n numbers of a rollout, known or not, and returns the
-	// first: 1, 2, 3 …, never one twice.
+	// first: 1, 2, 3 …, never one twice. N is 1 or more.
 	NextSequence(ctx context.Context, rolloutID string, n int) (int64, error)
 	// AddSpan stores one span. It returns nil without an error when the attempt
 	// already has a span of that id.
@@ -72,8 +79,10 @@ type Store interface {
 	// AddSpans stores spans of any number of attempts. Spans of unknown attempts
 	// are rejected and the rest stored; duplicates are neither.
 	AddSpans(ctx context.Context, spans []Span) (SpansAdded, error)
+	// Spans lists spans of one rollout; none for an unknown one.
 	Spans(ctx context.Context, q SpanQuery) (Page[Span], error)
 
+	// Statistics counts what the store holds.
 	Statistics(ctx context.Context) (Statistics, error)
 }
 
@@ -146,8 +155,8 @@ type RolloutQuery struct {
 	Paging
 }
 
-// RolloutSorts are the fields that rollouts sort by; the last five are those of
-// the latest attempt, or computed.
+// RolloutSorts are the fields that rollouts sort by; the last three are those of
+// the latest attempt, duration is computed.
 var RolloutSorts = []string{
 	"rollout_id", "start_time", "end_time", "mode", "resources_id", "status",
 	"duration", "attempt_id", "worker_id", "last_heartbeat_time",

@@ -26,11 +26,7 @@ func (c *Client) Enqueue(ctx context.Context, reqs []queue.Request) ([]queue.Rol
 	return out, err
 }
 
-// claimWait is the longest wait asked of the store in one request: more than
-// its own limit would be cut there.
-const claimWait = 30 * time.Second
-
-// Claim implements queue.Store. A wait longer than half a minute takes several
+// Claim implements queue.Store. A wait longer than longestWait takes several
 // requests. A store that does not wait answers at once; the claim then returns
 // empty before its time.
 func (c *Client) Claim(ctx context.Context, claim queue.Claim) ([]queue.AttemptedRollout, error) {
@@ -40,7 +36,7 @@ func (c *Client) Claim(ctx context.Context, claim queue.Claim) ([]queue.Attempte
 	key := keyOf(ctx)
 	deadline := time.Now().Add(claim.Wait)
 	for part := 0; ; part++ {
-		wait := min(max(time.Until(deadline), 0), claimWait)
+		wait := min(max(time.Until(deadline), 0), longestWait)
 		asked := time.Now()
 		rq := call{method: http.MethodPost, path: route("queues", "rollouts", "dequeue"),
 			body: claimBody(claim, wait), key: key, wait: wait}

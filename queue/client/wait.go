@@ -10,7 +10,7 @@ import (
 
 const (
 	// longestWait bounds what one request asks the store to wait; longer waits
-	// take several.
+	// take several. A store may cut a longer one to its own limit.
 	longestWait = 30 * time.Second
 	// A store that does not wait is asked again at intervals that grow from the
 	// first of these to the second.

@@ -342,7 +342,7 @@ func (r *replayer) match(at string, want, got any) string {
 		for _, name := range slices.Sorted(maps.Keys(want)) {
 			w := want[name]
 			if name == "partition_id" {
-				continue // §3.6: storage fields stay hidden
+				continue // storage fields stay hidden
 			}
 			g, ok := object[name]
 			if !ok {
@@ -403,7 +403,7 @@ func (r *replayer) text(at, want string, got any) string {
 		r.ids[want] = g
 	}
 	if fixed, _, found := strings.Cut(want, "allowed fields are: "); ok && found && strings.HasPrefix(g, fixed) {
-		return "" // §2.3: the list itself is longer here
+		return "" // the list itself is longer here
 	}
 	if !ok || string(r.ours([]byte(want))) != g {
 		return fmt.Sprintf("%s: got %v, want %q", at, got, want)
