@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -73,7 +74,14 @@ type server struct {
 	ended chan error // the outcome of serving
 	// probing is the question to itself whether it is well.
 	probing sync.WaitGroup
+	// ballast makes the collector run less often where the data is elsewhere: the
+	// few megabytes that such a store holds are soon doubled. It is never written
+	// to, so it takes addresses and no memory, but the heap may grow by as much
+	// more before it is collected.
+	ballast []byte
 }
+
+const ballastSize = 32 << 20 // bytes
 
 // startServer opens the backend that the options ask for, and serves it.
 func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (*server, error) {
@@ -92,6 +100,9 @@ func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (
 	ctx, stop := context.WithCancel(a.signals.hard) // agents that drain still need the server
 	server := &server{
 		store: s, url: accessURL(host, listener.Addr()), log: log, app: a, stop: stop, ended: make(chan error, 1),
+	}
+	if backend.Shared() {
+		server.ballast = make([]byte, ballastSize)
 	}
 	handler := newAPI(cmd, s, recorder, logs.of("http"))
 	go func() { server.ended <- handler.Serve(ctx, listener) }()
@@ -180,6 +191,7 @@ func (s *server) close() error {
 	if closed := s.store.Close(s.app.signals.hard); err == nil {
 		err = closed
 	}
+	runtime.KeepAlive(s.ballast)
 	return err
 }
 
