@@ -40,6 +40,21 @@ func (s *Span) Attribute(key string) rawjson.Value { return s.Attributes.Get(key
 // StatusCode is "UNSET", "OK" or "ERROR".
 func (s *Span) StatusCode() string { return s.Status.Get("status_code").Text() }
 
+// FillIn gives the members that the protocol does not take as null, where they
+// are, their empty values; the status is unset.
+func (s *Span) FillIn() {
+	fill := func(v *rawjson.Value, empty string) {
+		if v.IsNull() {
+			*v = rawjson.Value(empty)
+		}
+	}
+	fill(&s.Status, `{"status_code":"UNSET","description":null}`)
+	fill(&s.Attributes, "{}")
+	fill(&s.Events, "[]")
+	fill(&s.Links, "[]")
+	fill(&s.Resource, `{"attributes":{},"schema_url":""}`)
+}
+
 // Size estimates the memory the span takes, in bytes.
 func (s *Span) Size() int {
 	const fixed = 400 // the struct, its pointers and its index entries

@@ -24,8 +24,7 @@ const (
 	rewardPrefix = "agentlightning.reward."
 	messageBody  = "agentlightning.message.body"
 
-	statusOK    = `{"status_code":"OK","description":null}`
-	statusUnset = `{"status_code":"UNSET","description":null}`
+	statusOK = `{"status_code":"OK","description":null}`
 )
 
 // Span sends a span of the task. What it leaves out is filled in: the ids, the
@@ -130,21 +129,11 @@ func (t *Task) send(ctx context.Context, s queue.Span) error {
 	if s.StartTime == nil {
 		s.StartTime = s.EndTime
 	}
-	fill(&s.Status, statusUnset)
-	fill(&s.Attributes, "{}")
-	fill(&s.Events, "[]")
-	fill(&s.Links, "[]")
+	s.FillIn()
 	if s.Context.IsNull() {
 		s.Context = spanContext(s.TraceID, s.SpanID)
 	}
-	fill(&s.Resource, `{"attributes":{},"schema_url":""}`)
 	return t.worker.spans.add(ctx, &t.out, s)
-}
-
-func fill(v *rawjson.Value, empty string) {
-	if v.IsNull() {
-		*v = rawjson.Value(empty)
-	}
 }
 
 func spanContext(traceID, spanID string) rawjson.Value {

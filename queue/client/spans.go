@@ -7,7 +7,6 @@ import (
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/otlp"
-	"github.com/aglq/aglq/queue/rawjson"
 )
 
 // NextSequence implements queue.Store. The protocol issues one number a request,
@@ -44,26 +43,12 @@ func (c *Client) AddSpan(ctx context.Context, s queue.Span) (*queue.Span, error)
 		}
 		s.SequenceID = number
 	}
-	complete(&s)
+	s.FillIn()
 	v, err := c.json(ctx, call{method: http.MethodPost, path: route("spans"), body: s.AppendJSON(nil), key: newKey()})
 	if err != nil {
 		return nil, err
 	}
 	return maybe(v, decodeSpan)
-}
-
-// complete gives a span the members that the protocol does not take as null.
-func complete(s *queue.Span) {
-	fill := func(v *rawjson.Value, empty string) {
-		if v.IsNull() {
-			*v = rawjson.Value(empty)
-		}
-	}
-	fill(&s.Status, `{"status_code":"UNSET","description":null}`)
-	fill(&s.Attributes, "{}")
-	fill(&s.Events, "[]")
-	fill(&s.Links, "[]")
-	fill(&s.Resource, `{"attributes":{},"schema_url":""}`)
 }
 
 // AddSpans implements queue.Store. The spans travel together as OTLP, which
@@ -75,7 +60,7 @@ func (c *Client) AddSpans(ctx context.Context, spans []queue.Span) (queue.SpansA
 	for i := range spans {
 		if portable(&spans[i]) {
 			together = append(together, spans[i])
-			complete(&together[len(together)-1])
+			together[len(together)-1].FillIn()
 			continue
 		}
 		_, err := c.AddSpan(ctx, spans[i])
