@@ -164,7 +164,8 @@ func (o ExecOptions) span(state *os.ProcessState, out *output, failure error) qu
 // something that escaped its group hold them open.
 const drainTime = time.Second
 
-// supervise runs a program, whose files are in dir, to its end, feeds it the input and reads its streams.
+// supervise runs a program, whose files are in dir, to its end, feeds it the
+// input and reads its streams.
 func (o ExecOptions) supervise(ctx context.Context, cmd *exec.Cmd, dir string, input []byte, out *output) (*os.ProcessState, error) {
 	var files closers
 	defer files.close()

@@ -121,7 +121,7 @@ func TestExecFailures(t *testing.T) {
 func TestExecPython(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("python3"); err != nil {
-		t.Skip("no python3 in PATH")
+		t.Fatal("no python3 in PATH: install Python 3.11 or newer")
 	}
 	s := newStore(t)
 	id := enqueue(t, s, nil, `{"a":6,"b":7}`)[0]
