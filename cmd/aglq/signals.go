@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// signals turns SIGINT, SIGTERM and SIGHUP into two contexts: the first one asks to end
-// in good order, the second one to end at once. A third ends the process.
+// signals turns SIGINT, SIGTERM and SIGHUP into two contexts: the first one asks
+// to end in good order, the second one to end at once. A third ends the process.
 type signals struct {
 	drain context.Context // ends with the first signal
 	hard  context.Context // ends with the second
