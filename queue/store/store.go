@@ -81,7 +81,6 @@ type Store struct {
 	changes  group[*change]
 	spans    group[*spanBatch]
 	counters group[*numbers]
-	raises   group[[]collections.Counter]
 
 	known   known
 	issued  issued
@@ -122,7 +121,6 @@ func New(backend collections.Backend, o Options) *Store {
 	s.changes.configure(s.commitChanges, (*change).weight, parallel.changes)
 	s.spans.configure(s.commitSpans, (*spanBatch).weight, parallel.spans)
 	s.counters.configure(s.commitNumbers, nil, parallel.counters)
-	s.raises.configure(s.commitRaises, func(entries []collections.Counter) int { return len(entries) }, parallel.counters)
 	s.known.limit, s.issued.limit = 100_000, 100_000
 	s.watch.debounce, s.watch.turn = o.ScanDebounce, make(chan struct{}, 1)
 	if o.ScanInterval > 0 {
@@ -154,7 +152,6 @@ func (s *Store) Close(ctx context.Context) error {
 	s.changes.wait()
 	s.spans.wait()
 	s.counters.wait()
-	s.raises.wait()
 	return s.backend.Close(ctx)
 }
 
