@@ -105,6 +105,11 @@ func ErrNoAttempt(rolloutID, attemptID string) error {
 	return Errorf(NotFound, "Attempt %s not found for rollout %s", attemptID, rolloutID)
 }
 
+// ErrNoNumbers says that fewer than one sequence number was asked for.
+func ErrNoNumbers(n int) error {
+	return Errorf(Invalid, "asked for %d sequence numbers; ask for 1 or more", n)
+}
+
 // ErrNoAttempts says that a rollout has no attempts at all.
 func ErrNoAttempts(rolloutID string) error {
 	return Errorf(NotFound, "No attempts found for rollout %s", rolloutID)

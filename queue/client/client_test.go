@@ -380,6 +380,20 @@ func TestUnknownRolloutOfTheReference(t *testing.T) {
 	}
 }
 
+func TestNoNumbersAreRefusedAsByTheStore(t *testing.T) {
+	srv := serve(t)
+	c := client.New(srv.URL, client.Options{})
+	defer c.Close()
+	for _, n := range []int{0, -1} {
+		if _, err := c.NextSequence(t.Context(), "ro-1", n); queue.KindOf(err) != queue.Invalid {
+			t.Errorf("%d numbers: %v", n, err)
+		}
+	}
+	if len(srv.got) > 0 {
+		t.Errorf("the store was asked: %v", srv.got)
+	}
+}
+
 func TestHeartbeat(t *testing.T) {
 	held := queue.AttemptRef{RolloutID: "ro-1", AttemptID: "at-1"}
 	worker := `{"worker_id":"w","status":"busy","heartbeat_stats":null,"last_heartbeat_time":77.5,"last_dequeue_time":null,"last_busy_time":null,"last_idle_time":null,"current_rollout_id":null,"current_attempt_id":null`

@@ -13,12 +13,15 @@ import (
 // so n numbers take n requests and are consecutive only when nobody else asks
 // meanwhile; the first is returned.
 func (c *Client) NextSequence(ctx context.Context, rolloutID string, n int) (int64, error) {
+	if n < 1 {
+		return 0, queue.ErrNoNumbers(n)
+	}
 	o := newObject()
 	o.text("rollout_id", rolloutID)
 	o.text("attempt_id", "") // required, and ignored: numbers are the rollout's
 	body := o.close()
 	var first int64
-	for i := range max(n, 1) {
+	for i := range n {
 		v, err := c.json(ctx, call{method: http.MethodPost, path: route("spans", "next"), body: body, key: newKey()})
 		if err != nil {
 			return 0, err
