@@ -119,15 +119,11 @@ func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue
 func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) error {
 	s.settle()
 	for _, ref := range claims {
-		a, _ := s.known.look(ref)
-		place := a.place
-		if place == 0 {
-			place = queue.Tail
-		}
+		a, _ := s.known.look(ref) // the place of an unknown one is 0: the tail
 		undone := false
 		err := s.do(ctx, &change{rollouts: []string{ref.RolloutID}, run: func(sec *section) error {
 			_, err := sec.edit(ref.RolloutID, func(r *queue.Record) (events []queue.WorkerEvent, _ bool, _ error) {
-				events, undone = r.Unclaim(ref.AttemptID, place)
+				events, undone = r.Unclaim(ref.AttemptID, a.place)
 				return events, undone, nil
 			})
 			return err
