@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/aglq/aglq/collections/mongo"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/store"
 	"github.com/aglq/aglq/worker"
@@ -24,6 +25,9 @@ import (
 // made from them.
 
 const defaultPort = 4747
+
+// localStoreURL is a store on this machine, with its defaults.
+var localStoreURL = fmt.Sprintf("http://localhost:%d", defaultPort)
 
 func logFlags() []cli.Flag {
 	return []cli.Flag{
@@ -49,10 +53,10 @@ func backendFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: "mongo-database", Sources: cli.EnvVars("AGL_MONGO_DATABASE"),
-			DefaultText: "the one in the URI, else aglq", Usage: "`NAME` of the database",
+			DefaultText: "the one in the URI, else " + mongo.DefaultDatabase, Usage: "`NAME` of the database",
 		},
 		&cli.StringFlag{
-			Name: "partition-id", Value: "default", Sources: cli.EnvVars("AGL_PARTITION_ID"),
+			Name: "partition-id", Value: mongo.DefaultPartition, Sources: cli.EnvVars("AGL_PARTITION_ID"),
 			Usage:     "`NAME` of the part of the database to work in; stores of one partition share a queue",
 			Validator: notEmpty,
 		},
@@ -88,7 +92,7 @@ func trackerFlag() cli.Flag {
 func storeURLFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "store-url", Sources: cli.EnvVars("AGL_STORE_URL"), Validator: validStoreURL,
-		DefaultText: "http://$AGL_SERVER_HOST:$AGL_SERVER_PORT, else http://localhost:4747",
+		DefaultText: "http://$AGL_SERVER_HOST:$AGL_SERVER_PORT, else " + localStoreURL,
 		Usage:       "`URL` of the store",
 	}
 }
@@ -122,7 +126,7 @@ func validStoreURL(text string) error {
 	}
 	u, err := url.Parse(text)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return fmt.Errorf("it must be the URL of a store, as http://localhost:4747")
+		return fmt.Errorf("it must be the URL of a store, as %s", localStoreURL)
 	}
 	return nil
 }

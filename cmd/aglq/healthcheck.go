@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -15,7 +14,7 @@ func (a *app) healthcheckCommand() *cli.Command {
 		Name: "healthcheck", Usage: "ask a store whether it is well: exit status 0 or 1",
 		Flags: []cli.Flag{
 			&cli.StringFlag{
-				Name: "url", Value: fmt.Sprintf("http://localhost:%d", defaultPort), Sources: cli.EnvVars("AGL_STORE_URL"),
+				Name: "url", Value: localStoreURL, Sources: cli.EnvVars("AGL_STORE_URL"),
 				Usage: "`URL` of the store", Validator: validStoreURL,
 			},
 			&secondsFlag{Name: "within", Value: 5 * time.Second, Usage: "`SECONDS` to wait for the answer"},

@@ -37,7 +37,7 @@ func (a *app) runCommand() *cli.Command {
 				Usage: "`ADDRESS` of the store, to listen on or to reach it at",
 			},
 			&cli.IntFlag{
-				Name: "port", Sources: cli.EnvVars("AGL_SERVER_PORT"), DefaultText: "a free one for both, else 4747",
+				Name: "port", Sources: cli.EnvVars("AGL_SERVER_PORT"), DefaultText: fmt.Sprintf("a free one for both, else %d", defaultPort),
 				Usage: "`PORT` of the store; 0 takes a free one", Validator: within(0, math.MaxUint16),
 			},
 			&truthFlag{
