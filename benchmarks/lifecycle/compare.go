@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -104,7 +105,7 @@ func ceilingCommand() *cli.Command {
 			server := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", c.Int("port")), Handler: benchmarks.Ceiling(record)}
 			stop := context.AfterFunc(ctx, func() { server.Close() })
 			defer stop()
-			if err := server.ListenAndServe(); err != http.ErrServerClosed {
+			if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 				return err
 			}
 			return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -194,11 +195,14 @@ type roundWriter struct {
 	out  io.Writer
 	json bool
 	any  bool
+	err  error // of the first line of JSON that could not be written
 }
 
 func (w *roundWriter) round(r cem.Round) {
 	if w.json {
-		w.line(r)
+		if err := w.line(r); w.err == nil {
+			w.err = err
+		}
 		return
 	}
 	if !w.any {
@@ -218,7 +222,7 @@ func (w *roundWriter) line(v any) error {
 
 func (w *roundWriter) end(state cem.State) error {
 	if w.json {
-		return w.line(state)
+		return cmp.Or(w.err, w.line(state))
 	}
 	if state.Best == nil {
 		return nil
