@@ -33,7 +33,7 @@ lint: ## check format, vet and staticcheck
 	scripts/lint
 
 demo: ## run a job that learns: digits, on the memory backend, about a minute
-	scripts/demo
+	@scripts/demo
 
 compat: ## run the reference's Python client, runner and trainer against aglq store
 	scripts/test -v ./queue/httpapi/compat
