@@ -87,10 +87,11 @@ type Tx interface {
 // again. A backend may forget receipts older than [ReceiptLife].
 type Receipt struct {
 	Key       string
-	Operation string             // the method, so that a key is not used for two
-	Time      float64            // Unix seconds
-	Refs      []queue.AttemptRef // what was created, in order; no AttemptID where none was
-	Version   int64              // of created resources, whose id is Refs[0].RolloutID
+	Operation string  // the method, so that a key is not used for two
+	Time      float64 // Unix seconds
+	// Refs are what was created, in order; AttemptID is empty where no attempt was,
+	// and of resources RolloutID is the resources id.
+	Refs []queue.AttemptRef
 }
 
 // ReceiptLife is how long receipts are kept, in seconds: longer than any client

@@ -51,7 +51,7 @@ func sampleResources(id string, update float64) *queue.ResourcesUpdate {
 
 func sampleReceipt(key string) *collections.Receipt {
 	return &collections.Receipt{
-		Key: key, Operation: "enqueue", Time: 1e9, Version: 2,
+		Key: key, Operation: "enqueue", Time: 1e9,
 		Refs: []queue.AttemptRef{{RolloutID: "ro-2"}, {RolloutID: "ro-1", AttemptID: "at-1"}},
 	}
 }

@@ -113,7 +113,7 @@ func testReceipts(t *testing.T, open OpenFunc) {
 		{Key: "a", Operation: "enqueue", Time: 1e9, Refs: []queue.AttemptRef{{RolloutID: "ro-2"}, {RolloutID: "ro-1"}}},
 		{Key: "b", Operation: "claim", Time: 1e9 + 1},
 		{Key: "c", Operation: "claim", Time: 1e9 + 2.5, Refs: []queue.AttemptRef{{RolloutID: "ro-1", AttemptID: "at-1"}}},
-		{Key: "d", Operation: "add_resources", Time: 1e9 + collections.ReceiptLife - 1, Version: 1 << 40, Refs: []queue.AttemptRef{{RolloutID: "rs-1"}}},
+		{Key: "d", Operation: "add_resources", Time: 1e9 + collections.ReceiptLife - 1, Refs: []queue.AttemptRef{{RolloutID: "rs-1"}}},
 		{Key: "é $.\x00 key", Operation: "start", Time: 1e9 + 3},
 	}
 	for _, r := range receipts {

@@ -111,8 +111,7 @@ func (b *Backend) encodeReceipt(r *collections.Receipt, revision, _ int64) bson.
 	d.text("k", r.Key)
 	d.text("op", r.Operation)
 	d.float("t", r.Time)
-	d.int("n", r.Version)
-	d.date("at", time.Now().UnixMilli())
+	d.date("at", time.Now().Add(collections.ReceiptLife*time.Second).UnixMilli()) // when it expires
 	list := d.openArray("rf")
 	for i, ref := range r.Refs {
 		at := d.open(strconv.Itoa(i))
@@ -138,8 +137,6 @@ func decodeReceipt(raw bson.Raw) (r *collections.Receipt, revision, order int64)
 			r.Operation = v.text()
 		case "t":
 			r.Time = v.float()
-		case "n":
-			r.Version = v.int()
 		case "rf":
 			for _, ref := range fields(v.Data) {
 				r.Refs = append(r.Refs, decodeRef(ref.Data))

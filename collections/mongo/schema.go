@@ -9,7 +9,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -131,7 +130,8 @@ func (b *Backend) createIndexes(ctx context.Context) error {
 		return m
 	}
 	ttl := index("expiry", "at", 1)
-	ttl.Options.SetExpireAfterSeconds(collections.ReceiptLife)
+	// The document says when it expires, so that another life needs no other index.
+	ttl.Options.SetExpireAfterSeconds(0)
 	// Order o is part of each key that sorts, for ties are in order of insertion
 	// whatever the direction.
 	wanted := map[*driver.Collection][]driver.IndexModel{
