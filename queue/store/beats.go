@@ -38,7 +38,7 @@ func (b *beats) add(rolloutID string, n beat) {
 	}
 	b.pending[rolloutID] = merge(b.pending[rolloutID], n)
 	select {
-	case b.wakeup() <- struct{}{}:
+	case b.wake <- struct{}{}:
 	default:
 	}
 }
@@ -52,14 +52,6 @@ func merge(list []beat, n beat) []beat {
 		}
 	}
 	return append(list, n)
-}
-
-// wakeup is called with mu held.
-func (b *beats) wakeup() chan struct{} {
-	if b.wake == nil {
-		b.wake = make(chan struct{}, 1)
-	}
-	return b.wake
 }
 
 // take removes what waits for one rollout, for a change that will write it.
@@ -120,12 +112,9 @@ func apply(r *queue.Record, list []beat) {
 
 // flushBeats writes heartbeats soon after they arrive, until the store closes.
 func (s *Store) flushBeats() {
-	s.beats.mu.Lock()
-	wake := s.beats.wakeup()
-	s.beats.mu.Unlock()
 	for {
 		select {
-		case <-wake:
+		case <-s.beats.wake:
 		case <-s.closing.Done():
 			return
 		}

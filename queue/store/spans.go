@@ -17,7 +17,9 @@ func (s *Store) AddSpan(ctx context.Context, span queue.Span) (*queue.Span, erro
 	}
 	if added.unknown != nil {
 		// Even a span that is refused raises the counter, as in the reference.
-		if err := s.raise(ctx, s.toRaise(nil, one)); err != nil {
+		var raises byRollout
+		s.toRaise(&raises, one)
+		if err := s.raise(ctx, raises.entries); err != nil {
 			return nil, err
 		}
 		return nil, added.unknown
@@ -47,33 +49,19 @@ type attemptSpans struct {
 	stored  int
 }
 
-// tally is the attempts of one call, found fast where spans of one attempt
-// follow each other.
+// tally is the attempts of one call.
 type tally struct {
-	list []attemptSpans
-	last int
-	at   map[queue.AttemptRef]int // once there are several
+	places places[queue.AttemptRef]
+	list   []attemptSpans
 }
 
-// find gives the place of an attempt in the list, where it is added if new.
 func (t *tally) find(s *queue.Span) (at int, added bool) {
-	if t.last < len(t.list) && t.list[t.last].ref.AttemptID == s.AttemptID && t.list[t.last].ref.RolloutID == s.RolloutID {
-		return t.last, false
-	}
 	ref := queue.AttemptRef{RolloutID: s.RolloutID, AttemptID: s.AttemptID}
-	at, ok := t.at[ref]
-	if !ok {
-		at = len(t.list)
+	at, added = t.places.find(ref)
+	if added {
 		t.list = append(t.list, attemptSpans{ref: ref})
-		if at == 1 {
-			t.at = map[queue.AttemptRef]int{t.list[0].ref: 0}
-		}
-		if at > 0 {
-			t.at[ref] = at
-		}
 	}
-	t.last = at
-	return at, !ok
+	return at, added
 }
 
 func (s *Store) addSpans(ctx context.Context, spans []queue.Span) (addedSpans, error) {
@@ -194,11 +182,11 @@ func (s *Store) commitSpans(batch []*call[*spanBatch]) {
 	defer cancel()
 	s.numberSpans(ctx, batch)
 	batch = unfailed(batch)
-	var raises []collections.Counter
+	var raises byRollout
 	for _, c := range batch {
-		raises = s.toRaise(raises, c.item.spans)
+		s.toRaise(&raises, c.item.spans)
 	}
-	if err := s.raise(ctx, raises); err != nil {
+	if err := s.raise(ctx, raises.entries); err != nil {
 		for _, c := range batch {
 			c.err = err
 		}
@@ -248,24 +236,17 @@ func (s *Store) insertSpans(ctx context.Context, batch []*call[*spanBatch]) {
 	}
 }
 
-// toRaise adds to entries the counters that have to rise to the numbers which
-// spans bring along.
-func (s *Store) toRaise(entries []collections.Counter, spans []queue.Span) []collections.Counter {
-next:
+// toRaise adds the counters that have to rise to the numbers which spans bring
+// along.
+func (s *Store) toRaise(raises *byRollout, spans []queue.Span) {
 	for i := range spans {
 		n := spans[i].SequenceID
 		if n == queue.NumberOnArrival || n <= 0 || s.issued.atLeast(spans[i].RolloutID, n) {
 			continue
 		}
-		for j := range entries {
-			if entries[j].RolloutID == spans[i].RolloutID {
-				entries[j].N = max(entries[j].N, n)
-				continue next
-			}
-		}
-		entries = append(entries, collections.Counter{RolloutID: spans[i].RolloutID, N: n})
+		entry := &raises.entries[raises.find(spans[i].RolloutID)]
+		entry.N = max(entry.N, n)
 	}
-	return entries
 }
 
 // raise lifts counters.
@@ -286,7 +267,7 @@ func (s *Store) raise(ctx context.Context, entries []collections.Counter) error 
 // those of a rollout in one step. The insert that follows makes the numbers
 // durable.
 func (s *Store) numberSpans(ctx context.Context, batch []*call[*spanBatch]) {
-	var wanted wantedNumbers
+	var wanted byRollout
 	for _, c := range batch {
 		for i := range c.item.spans {
 			if span := &c.item.spans[i]; span.SequenceID == queue.NumberOnArrival {
@@ -327,31 +308,18 @@ func (s *Store) numberSpans(ctx context.Context, batch []*call[*spanBatch]) {
 	}
 }
 
-// wantedNumbers counts the numbers that are wanted of each rollout, found fast
-// where spans of one rollout follow each other.
-type wantedNumbers struct {
+// byRollout gathers one counter for each rollout.
+type byRollout struct {
+	places  places[string]
 	entries []collections.Counter
-	last    int
-	at      map[string]int // once there are several
 }
 
-// find gives the place of a rollout's entry, which is added if new.
-func (w *wantedNumbers) find(rolloutID string) int {
-	if w.last < len(w.entries) && w.entries[w.last].RolloutID == rolloutID {
-		return w.last
+// find gives the place of a rollout's entry, which is added with 0 if new.
+func (b *byRollout) find(rolloutID string) int {
+	at, added := b.places.find(rolloutID)
+	if added {
+		b.entries = append(b.entries, collections.Counter{RolloutID: rolloutID})
 	}
-	at, ok := w.at[rolloutID]
-	if !ok {
-		at = len(w.entries)
-		w.entries = append(w.entries, collections.Counter{RolloutID: rolloutID})
-		if at == 1 {
-			w.at = map[string]int{w.entries[0].RolloutID: 0}
-		}
-		if at > 0 {
-			w.at[rolloutID] = at
-		}
-	}
-	w.last = at
 	return at
 }
 
@@ -387,18 +355,12 @@ func (s *Store) commitNumbers(batch []*call[*numbers]) {
 		}
 		return
 	}
-	entries := make([]collections.Counter, 0, len(batch))
-	at := make(map[string]int, len(batch))
+	var wanted byRollout
 	for _, c := range batch {
-		i, ok := at[c.item.RolloutID]
-		if !ok {
-			at[c.item.RolloutID] = len(entries)
-			entries = append(entries, c.item.Counter)
-			continue
-		}
-		entries[i].N += c.item.N // of at most maxQueue callers: far from an overflow
+		at := wanted.find(c.item.RolloutID)
+		wanted.entries[at].N += c.item.N // of at most maxQueue callers: far from an overflow
 	}
-	first, err := s.backend.NextSequence(ctx, entries, true)
+	first, err := s.backend.NextSequence(ctx, wanted.entries, true)
 	if err != nil && !passing(err) {
 		// One rollout's numbers are used up; the others go on.
 		for i := range batch {
@@ -410,8 +372,8 @@ func (s *Store) commitNumbers(batch []*call[*numbers]) {
 		if c.err = err; err != nil {
 			continue
 		}
-		i := at[c.item.RolloutID]
-		c.item.first = first[i]
-		first[i] += c.item.N
+		at := wanted.find(c.item.RolloutID)
+		c.item.first = first[at]
+		first[at] += c.item.N
 	}
 }

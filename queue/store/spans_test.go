@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/collections/memory"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
@@ -74,7 +75,7 @@ func TestSpansOfOneCommit(t *testing.T) {
 func TestUsedUpNumbersFailOneCaller(t *testing.T) {
 	const ask = queue.NumberOnArrival
 	s := openStore(t)
-	if err := s.raise(t.Context(), s.toRaise(nil, []queue.Span{numbered("full", "x", math.MaxInt64)})); err != nil {
+	if err := s.raise(t.Context(), []collections.Counter{{RolloutID: "full", N: math.MaxInt64}}); err != nil {
 		t.Fatal(err)
 	}
 	batch := calls([]queue.Span{numbered("a", "1", ask)}, []queue.Span{numbered("full", "1", ask)}, []queue.Span{numbered("full", "2", 9)})

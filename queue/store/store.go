@@ -122,6 +122,7 @@ func New(backend collections.Backend, o Options) *Store {
 	s.spans.configure(s.commitSpans, (*spanBatch).weight, parallel.spans)
 	s.counters.configure(s.commitNumbers, nil, parallel.counters)
 	s.known.limit, s.issued.limit = 100_000, 100_000
+	s.beats.wake = make(chan struct{}, 1)
 	s.watch.debounce, s.watch.turn = o.ScanDebounce, make(chan struct{}, 1)
 	if o.ScanInterval > 0 {
 		s.running.Go(func() { s.scanEvery(o.ScanInterval) })
