@@ -34,7 +34,8 @@ func (a *app) taskFile(name string) taskFile {
 		return taskFile{"standard input", func() (io.ReadCloser, error) { return io.NopCloser(a.stdin), nil }, false}
 	}
 	info, err := os.Stat(name)
-	again := err == nil && info.Mode().IsRegular()
+	// What is not there is looked at first too: its error comes before any work.
+	again := err != nil || info.Mode().IsRegular()
 	return taskFile{name, func() (io.ReadCloser, error) { return os.Open(name) }, again}
 }
 
