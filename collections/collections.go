@@ -28,6 +28,7 @@ type Backend interface {
 	Workers
 	Resources
 	Spans
+	Retention
 
 	// Atomic runs fn as one section. Fn may run several times, when what it read
 	// was changed by another section meanwhile, so its only effects are those
@@ -114,6 +115,8 @@ type Rollouts interface {
 	Overdue(ctx context.Context, now float64, limit int) ([]string, error)
 	// HasQueued reports whether anything waits in the queue.
 	HasQueued(ctx context.Context) (bool, error)
+	// QueuedBefore counts the rollouts in the queue before a place, up to limit.
+	QueuedBefore(ctx context.Context, place int64, limit int) (int, error)
 }
 
 // Workers are the reads of workers outside atomic sections.
@@ -163,4 +166,32 @@ type Counter struct {
 // numbers asked for are more than an int64 holds: a span brought that number.
 func ErrNumbersUsedUp(rolloutID string) error {
 	return queue.Errorf(queue.Conflict, "the span numbers of rollout %s are used up; number its spans yourself, below the largest sequence_id stored", rolloutID)
+}
+
+// Retention deletes what is old, a batch at a time. Any number of processes may
+// do so at once, and any of them may die at any moment: the next call goes on.
+type Retention interface {
+	// Purge deletes one batch of what is older than it is to be. A rollout goes
+	// with its attempts at once and as a whole, unless it is revived before; its
+	// spans, counter and payloads go in the batches that begin PurgeGrace later.
+	Purge(ctx context.Context, old Cutoffs) (Purged, error)
+}
+
+// PurgeGrace is how long, in seconds, what hangs on a deleted rollout stays:
+// those who are reading it come to their end, and a span that comes late goes
+// with the others.
+const PurgeGrace = 60
+
+// Cutoffs say what is old, in Unix seconds. 0 is the beginning: nothing is.
+type Cutoffs struct {
+	Now      float64 // the time by which PurgeGrace is measured
+	Finished float64 // rollouts that ended before are old
+	Spans    float64 // spans that were stored before are old
+}
+
+// Purged counts what a batch deleted.
+type Purged struct {
+	Rollouts, Spans int64
+	// More tells that the next batch need not wait for something to grow old.
+	More bool
 }

@@ -18,6 +18,7 @@ func testQueue(t *testing.T, open OpenFunc) {
 	t.Run("LeavesFromTheMiddle", func(t *testing.T) { leavesFromMiddle(t, open(t)) })
 	t.Run("PutKeepsThePlace", func(t *testing.T) { putKeepsPlace(t, open(t)) })
 	t.Run("ManyInAndOut", func(t *testing.T) { manyInAndOut(t, open(t)) })
+	t.Run("QueuedBefore", func(t *testing.T) { queuedBefore(t, open(t)) })
 }
 
 func hasQueued(t *testing.T, b collections.Backend, want bool) {
