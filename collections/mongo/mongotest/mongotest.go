@@ -20,10 +20,11 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/aglq/aglq/collections/mongo"
+	"github.com/aglq/aglq/collections/mongo/mongod"
 )
 
 // howTo ends every failure to find a server.
-const howTo = "run scripts/get-mongod once, or set AGLQ_MONGOD to a mongod, or AGLQ_TEST_MONGO_URI to a running replica set"
+const howTo = mongod.HowTo + ", or AGLQ_TEST_MONGO_URI to a running replica set"
 
 // shared is the server of this test process.
 var shared struct {
@@ -44,8 +45,7 @@ func URI(t testing.TB) string {
 	if shared.uri != "" {
 		return shared.uri
 	}
-	binary := findMongod()
-	if binary == "" {
+	if mongod.Find() == "" {
 		uri, stop, err := startContainer()
 		if err != nil {
 			t.Fatalf("no MongoDB to test with: no mongod was found and a container cannot be started (%v); %s", err, howTo)
@@ -53,12 +53,12 @@ func URI(t testing.TB) string {
 		shared.uri, shared.stop = uri, stop
 		return uri
 	}
-	s, err := startServer(binary)
+	set, err := mongod.Start(context.Background(), mongod.Options{})
 	if err != nil {
 		t.Fatalf("starting a MongoDB to test with: %v; %s", err, howTo)
 	}
-	shared.uri, shared.stop = s.uri, s.close
-	return s.uri
+	shared.uri, shared.stop = set.URI(), set.Close
+	return shared.uri
 }
 
 // Tests runs a package's tests and then stops the server that they used. It
@@ -80,21 +80,6 @@ func (t Tests) Run() int {
 // Main is the TestMain of a package whose tests use the server:
 // os.Exit(mongotest.Main(m)).
 func Main(m *testing.M) int { return Tests{m}.Run() }
-
-// Start runs a server for one test alone, which may kill it.
-func Start(t testing.TB) *Server {
-	t.Helper()
-	binary := findMongod()
-	if binary == "" {
-		t.Fatalf("no mongod to start and kill; %s", howTo)
-	}
-	s, err := startServer(binary)
-	if err != nil {
-		t.Fatalf("starting a MongoDB to test with: %v", err)
-	}
-	t.Cleanup(s.close)
-	return s
-}
 
 // Database makes up the name of a database for one test and drops it when the
 // test ends.

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package mongotest
+package mongod
 
 import "os/exec"
 
