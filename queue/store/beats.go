@@ -80,7 +80,7 @@ func (b *beats) flush(s *Store) {
 	b.pending = nil
 	b.mu.Unlock()
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(pending)), 256) {
-		if err := s.do(context.Background(), writeBeats(ids, pending)); err != nil {
+		if err := s.do(s.asCaller(context.Background(), beatCaller), writeBeats(ids, pending)); err != nil {
 			s.log.Warn("heartbeats not written yet", "rollouts", len(ids), "error", err)
 			for _, id := range ids {
 				b.giveBack(id, pending[id])

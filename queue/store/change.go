@@ -27,13 +27,16 @@ type section struct {
 	now      float64
 	finished []queue.Rollout // rollouts that finish by it
 	queued   int             // rollouts that enter the queue by it
+	observed bool
+	// transitions are what the observer is told of, if there is one.
+	transitions []transition
 }
 
 // do runs one change in the lane and spreads the news of it.
 func (s *Store) do(ctx context.Context, c *change) error { return s.changes.do(ctx, c) }
 
 func (s *Store) commitChanges(batch []*call[*change]) {
-	ctx, cancel := s.commitContext()
+	ctx, cancel := s.commitContext(batch[0].ctx)
 	defer cancel()
 	err := s.commitTogether(ctx, batch)
 	if err == nil {
@@ -66,7 +69,7 @@ func passing(err error) bool {
 func (s *Store) commitTogether(ctx context.Context, batch []*call[*change]) error {
 	var sec *section
 	err := s.backend.Atomic(ctx, func(tx collections.Tx) error {
-		sec = &section{Tx: tx, now: s.seconds()}
+		sec = &section{Tx: tx, now: s.seconds(), observed: s.observer != nil}
 		if err := prefetch(tx, batch); err != nil {
 			return err
 		}
@@ -132,13 +135,11 @@ func (sec *section) shareHead(batch []*call[*change], wanted int) error {
 func (s *Store) spread(sec *section) {
 	for i := range sec.finished {
 		s.waits.finished(sec.finished[i].RolloutID)
-		if s.finished != nil {
-			s.finished(sec.finished[i])
-		}
 	}
 	if sec.queued > 0 {
 		s.claims.wake(sec.queued)
 	}
+	s.tell(sec)
 }
 
 // edit gives fn a record of its own and, if fn says so, writes what it leaves
@@ -170,11 +171,13 @@ func (sec *section) put(before, after *queue.Record) error {
 }
 
 func (sec *section) note(before, after *queue.Record) {
+	if sec.observed {
+		sec.transitions = append(sec.transitions, transition{before, after})
+	}
 	if after.Place != 0 && before.Place == 0 {
 		sec.queued++
 	}
-	status := after.Rollout.Status
-	if status.Finished() && (status != before.Rollout.Status || after.Rollout.EndTime != before.Rollout.EndTime) {
+	if (transition{before, after}).finished() {
 		sec.finished = append(sec.finished, after.Rollout)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/aglq/aglq/queue"
 )
@@ -18,6 +19,8 @@ type group[T any] struct {
 	// weigh is the share of maxWeight that an item takes; nil is 1 each.
 	weigh    func(T) int
 	parallel int // commits in flight at a time
+	// committed, if not nil, is told of each commit.
+	committed func(calls int, took time.Duration)
 
 	mu      sync.Mutex
 	waiting []*call[T]
@@ -37,6 +40,7 @@ func (g *group[T]) configure(commit func([]*call[T]), weigh func(T) int, paralle
 // call is one caller's part of a batch.
 type call[T any] struct {
 	item  T
+	ctx   context.Context // the caller's, for the values in it
 	err   error
 	taken bool          // it is in a commit and can no longer be withdrawn
 	done  chan struct{} // closed once err is set
@@ -49,7 +53,7 @@ var errBusy = queue.Errorf(queue.Unavailable, "the store is overloaded: too many
 // cancelled ctx withdraws an item that no commit has taken yet; after that the
 // outcome is awaited, so that the caller knows what was written.
 func (g *group[T]) do(ctx context.Context, item T) error {
-	c := &call[T]{item: item}
+	c := &call[T]{item: item, ctx: ctx}
 	g.mu.Lock()
 	if g.flights < g.parallel {
 		g.flights++
@@ -121,7 +125,13 @@ func (g *group[T]) guarded(batch []*call[T]) {
 			}
 		}
 	}()
+	if g.committed == nil {
+		g.commit(batch)
+		return
+	}
+	began := time.Now()
 	g.commit(batch)
+	g.committed(len(batch), time.Since(began))
 }
 
 // take removes the next batch from the queue; nil ends a flight.

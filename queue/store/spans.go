@@ -165,12 +165,14 @@ type spanBatch struct {
 
 func (b *spanBatch) weight() int { return len(b.spans) }
 
-// commitContext bounds a commit. In the process itself nothing can hang.
-func (s *Store) commitContext() (context.Context, context.CancelFunc) {
+// commitContext bounds a commit. In the process itself nothing can hang. Whom
+// the first of its calls is for, all of it is told to be for.
+func (s *Store) commitContext(first context.Context) (context.Context, context.CancelFunc) {
+	first = context.WithoutCancel(first)
 	if !s.backend.Shared() {
-		return context.Background(), func() {}
+		return first, func() {}
 	}
-	return context.WithTimeout(context.Background(), commitTimeout)
+	return context.WithTimeout(first, commitTimeout)
 }
 
 // commitSpans numbers, raises counters and inserts in one lane, one after the
@@ -178,7 +180,7 @@ func (s *Store) commitContext() (context.Context, context.CancelFunc) {
 // are issued first, as in the reference: a call that also brings numbers of its
 // own does not push the issued ones up.
 func (s *Store) commitSpans(batch []*call[*spanBatch]) {
-	ctx, cancel := s.commitContext()
+	ctx, cancel := s.commitContext(batch[0].ctx)
 	defer cancel()
 	s.numberSpans(ctx, batch)
 	batch = unfailed(batch)
@@ -345,7 +347,7 @@ type numbers struct {
 // commitNumbers issues the numbers of a batch, one step for each rollout, dealt
 // out in order of arrival.
 func (s *Store) commitNumbers(batch []*call[*numbers]) {
-	ctx, cancel := s.commitContext()
+	ctx, cancel := s.commitContext(batch[0].ctx)
 	defer cancel()
 	if len(batch) == 1 {
 		c := batch[0]

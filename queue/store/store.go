@@ -61,9 +61,8 @@ type Options struct {
 	ScanDebounce time.Duration
 	// ScanInterval is the time between background scans; 0 makes none.
 	ScanInterval time.Duration
-	// Finished, if not nil, is told of each rollout that has just finished. It
-	// must not block.
-	Finished func(queue.Rollout)
+	// Observer, if not nil, is told what happens.
+	Observer Observer
 	// Logger is where the store reports; nil is slog.Default().
 	Logger *slog.Logger
 }
@@ -73,8 +72,8 @@ type Store struct {
 	backend  collections.Backend
 	now      func() time.Time
 	newID    queue.IDFunc
-	lease    float64 // seconds, 0 for none
-	finished func(queue.Rollout)
+	lease    float64  // seconds, 0 for none
+	observer Observer // nil for none
 	log      *slog.Logger
 	started  time.Time
 
@@ -99,12 +98,11 @@ var _ queue.Store = (*Store)(nil)
 // background work. The caller must Close it.
 func New(backend collections.Backend, o Options) *Store {
 	s := &Store{
-		backend:  backend,
-		now:      o.Now,
-		newID:    o.NewID,
-		lease:    o.WorkerTTL.Seconds(),
-		finished: o.Finished,
-		log:      cmp.Or(o.Logger, slog.Default()),
+		backend: backend,
+		now:     o.Now,
+		newID:   o.NewID,
+		lease:   o.WorkerTTL.Seconds(),
+		log:     cmp.Or(o.Logger, slog.Default()),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -121,6 +119,7 @@ func New(backend collections.Backend, o Options) *Store {
 	s.changes.configure(s.commitChanges, (*change).weight, parallel.changes)
 	s.spans.configure(s.commitSpans, (*spanBatch).weight, parallel.spans)
 	s.counters.configure(s.commitNumbers, nil, parallel.counters)
+	s.observe(o.Observer)
 	s.known.limit, s.issued.limit = 100_000, 100_000
 	s.beats.wake = make(chan struct{}, 1)
 	s.watch.debounce, s.watch.turn = o.ScanDebounce, make(chan struct{}, 1)
@@ -130,6 +129,9 @@ func New(backend collections.Backend, o Options) *Store {
 	s.running.Go(s.flushBeats)
 	if s.lease > 0 {
 		s.running.Go(s.adoptLeases)
+	}
+	if keep := (retention{o.RetainFinished, o.RetainSpans, o.Purged}); backend.Shared() || keep.finished > 0 || keep.spans > 0 {
+		s.running.Go(func() { s.purgeEvery(keep) })
 	}
 	if backend.Shared() {
 		s.running.Go(s.lookForOthers)

@@ -83,6 +83,7 @@ func (s *Store) scanEvery(interval time.Duration) {
 
 // scan judges every overdue rollout once.
 func (s *Store) scan(ctx context.Context) {
+	ctx = s.asCaller(ctx, scanCaller)
 	now := s.seconds()
 	seen := make(map[string]bool)
 	for {
