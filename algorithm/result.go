@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/semconv"
 )
 
 // Result is what became of one rollout of a batch.
@@ -15,7 +16,7 @@ type Result struct {
 	Rollout queue.Rollout  // finished
 	Attempt *queue.Attempt // the latest one, nil when it was never claimed
 	Spans   []queue.Span   // of the latest attempt, by sequence number
-	Reward  *float64       // see [FinalReward]; nil when the spans hold none
+	Reward  *float64       // see [semconv.FinalReward]; nil when the spans hold none
 }
 
 // DataID is what the repeats of one task have in common.
@@ -75,7 +76,7 @@ func (c *Client) fetchSpans(ctx context.Context, r *Result) error {
 		return fmt.Errorf("fetching the spans of rollout %s: %w", r.Rollout.RolloutID, err)
 	}
 	r.Spans = page.Items
-	if reward, ok := FinalReward(page.Items); ok {
+	if reward, ok := semconv.FinalReward(page.Items); ok {
 		r.Reward = &reward
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/aglq/aglq/algorithm"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/queue/semconv"
 )
 
 // Verbosity says how much of each span is logged.
@@ -305,7 +306,7 @@ func (r *runner) count(result *algorithm.Result) {
 			r.Logger.Info("spans adapted", "rollout_id", result.Rollout.RolloutID, "data", data)
 		}
 	}
-	if reward, ok := algorithm.FinalReward(result.Spans); ok {
+	if reward, ok := semconv.FinalReward(result.Spans); ok {
 		result.Reward = &reward
 	}
 	s := &r.summary

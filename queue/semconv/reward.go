@@ -1,4 +1,4 @@
-package algorithm
+package semconv
 
 import (
 	"encoding/json"
@@ -16,21 +16,19 @@ type Reward struct {
 	Value float64
 }
 
-// Names by which spans carry rewards. The last three are older forms that
-// agents in the field still send.
+// Older forms of rewards that agents in the field still send.
 const (
-	rewardPrefix     = "agentlightning.reward."
 	taskOutputKey    = "agentops.task.output"
 	entityOutputKey  = "agentops.entity.output"
-	annotationName   = "agentlightning.annotation"
 	annotationReward = "reward"
 )
 
 // FinalReward is the reward of the last span that has one; spans are in the
-// order they were sent. It may be NaN or infinite when the agent said so.
+// order they were sent. It may be NaN or infinite when the agent said so. Spans
+// with malformed rewards are passed over.
 func FinalReward(spans []queue.Span) (value float64, ok bool) {
 	for i := range slices.Backward(spans) {
-		if value, ok = SpanReward(&spans[i]); ok {
+		if value, ok, _ = SpanReward(&spans[i]); ok {
 			return value, true
 		}
 	}
@@ -39,13 +37,14 @@ func FinalReward(spans []queue.Span) (value float64, ok bool) {
 
 // SpanReward is the reward that a span carries: the first of its dimensions,
 // else the output of an AgentOps operation of type "reward", else the bare
-// "reward" attribute of an annotation.
-func SpanReward(s *queue.Span) (value float64, ok bool) {
-	if rewards, present := spanRewards(s); present {
-		if len(rewards) == 0 {
-			return 0, false
-		}
-		return rewards[0].Value, true
+// "reward" attribute of an annotation. The error is that of [SpanRewards].
+func SpanReward(s *queue.Span) (value float64, ok bool, err error) {
+	rewards, err := SpanRewards(s)
+	if err != nil {
+		return 0, false, err
+	}
+	if len(rewards) > 0 {
+		return rewards[0].Value, true, nil
 	}
 	for _, key := range []string{taskOutputKey, entityOutputKey} {
 		output := s.Attribute(key)
@@ -54,43 +53,38 @@ func SpanReward(s *queue.Span) (value float64, ok bool) {
 		}
 		var v rawjson.Value
 		if json.Unmarshal([]byte(output.Text()), &v) == nil && v.Get("type").Text() == "reward" {
-			return number(v.Get("value"))
+			value, ok = number(v.Get("value"))
+			return value, ok, nil
 		}
 	}
-	if s.Name == annotationName {
-		return number(s.Attribute(annotationReward))
+	if s.Name == AnnotationSpan {
+		value, ok = number(s.Attribute(annotationReward))
 	}
-	return 0, false
+	return value, ok, nil
 }
 
 // SpanRewards lists the dimensions of the reward that a span carries, the
-// primary one first. It is empty when there is none or when the list is
-// malformed: gaps in the numbering, a dimension without a name or a number.
-func SpanRewards(s *queue.Span) []Reward {
-	rewards, _ := spanRewards(s)
-	return rewards
-}
-
-// spanRewards also tells whether the span has such a list at all, well formed
-// or not.
-func spanRewards(s *queue.Span) (rewards []Reward, present bool) {
+// primary one first; none when it carries no such list. A malformed list is an
+// Invalid error: gaps in the numbering, a dimension without a name or a number.
+func SpanRewards(s *queue.Span) ([]Reward, error) {
 	type entry struct {
 		Reward
 		named, valued bool
 	}
 	var entries []entry
-	malformed := false
+	malformed := func() ([]Reward, error) {
+		return nil, queue.Errorf(queue.Invalid, "span %s of rollout %s has a malformed reward: its attributes %s.<0…n>.name and .value must be texts and numbers",
+			s.SpanID, s.RolloutID, RewardPrefix)
+	}
 	for key, val := range s.Attributes.Members() {
-		rest, ok := strings.CutPrefix(string(key), rewardPrefix)
-		if !ok {
+		rest, ok := strings.CutPrefix(string(key), RewardPrefix)
+		if !ok || rest != "" && rest[0] != '.' {
 			continue
 		}
-		present = true
-		index, field, _ := strings.Cut(rest, ".")
-		i, err := strconv.Atoi(index)
-		if err != nil || i < 0 || i >= maxDimensions {
-			malformed = true
-			continue
+		index, field, _ := strings.Cut(strings.TrimPrefix(rest, "."), ".")
+		i, ok := Index([]byte(index))
+		if !ok || i >= maxDimensions {
+			return malformed()
 		}
 		for len(entries) <= i {
 			entries = append(entries, entry{})
@@ -102,16 +96,14 @@ func spanRewards(s *queue.Span) (rewards []Reward, present bool) {
 			e.Value, e.valued = number(val)
 		}
 	}
+	rewards := make([]Reward, 0, len(entries))
 	for _, e := range entries {
 		if !e.named || !e.valued {
-			return nil, true
+			return malformed()
 		}
 		rewards = append(rewards, e.Reward)
 	}
-	if malformed {
-		return nil, true
-	}
-	return rewards, present
+	return rewards, nil
 }
 
 // maxDimensions bounds what a span with a huge index makes us allocate.

@@ -1,4 +1,4 @@
-package algorithm_test
+package semconv_test
 
 import (
 	"math"
@@ -6,9 +6,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/aglq/aglq/algorithm"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/queue/semconv"
 )
 
 func span(name, attributes string) queue.Span {
@@ -21,6 +21,7 @@ func TestSpanReward(t *testing.T) {
 		attributes string
 		want       float64
 		none       bool
+		malformed  bool
 	}{
 		"one dimension": {attributes: `{"agentlightning.reward.0.name":"primary","agentlightning.reward.0.value":0.5}`, want: 0.5},
 		"first of two, sent out of order": {
@@ -29,11 +30,11 @@ func TestSpanReward(t *testing.T) {
 		},
 		"integer":               {attributes: `{"agentlightning.reward.0.name":"p","agentlightning.reward.0.value":3}`, want: 3},
 		"boolean":               {attributes: `{"agentlightning.reward.0.name":"p","agentlightning.reward.0.value":true}`, want: 1},
-		"gap in the numbering":  {attributes: `{"agentlightning.reward.1.name":"p","agentlightning.reward.1.value":3}`, none: true},
-		"no name":               {attributes: `{"agentlightning.reward.0.value":3}`, none: true},
-		"no number":             {attributes: `{"agentlightning.reward.0.name":"p","agentlightning.reward.0.value":"high"}`, none: true},
-		"index is no number":    {attributes: `{"agentlightning.reward.x.name":"p","agentlightning.reward.x.value":1}`, none: true},
-		"absurd index":          {attributes: `{"agentlightning.reward.999999999.name":"p","agentlightning.reward.999999999.value":1}`, none: true},
+		"gap in the numbering":  {attributes: `{"agentlightning.reward.1.name":"p","agentlightning.reward.1.value":3}`, none: true, malformed: true},
+		"no name":               {attributes: `{"agentlightning.reward.0.value":3}`, none: true, malformed: true},
+		"no number":             {attributes: `{"agentlightning.reward.0.name":"p","agentlightning.reward.0.value":"high"}`, none: true, malformed: true},
+		"index is no number":    {attributes: `{"agentlightning.reward.x.name":"p","agentlightning.reward.x.value":1}`, none: true, malformed: true},
+		"absurd index":          {attributes: `{"agentlightning.reward.999999999.name":"p","agentlightning.reward.999999999.value":1}`, none: true, malformed: true},
 		"another key":           {attributes: `{"agentlightning.rewards.0.value":3}`, none: true},
 		"task output":           {attributes: `{"agentops.task.output":"{\"type\":\"reward\",\"value\":0.25}"}`, want: 0.25},
 		"entity output":         {attributes: `{"agentops.entity.output":"{\"type\":\"reward\",\"value\":1}"}`, want: 1},
@@ -48,6 +49,7 @@ func TestSpanReward(t *testing.T) {
 		"malformed list hides output": {
 			attributes: `{"agentops.task.output":"{\"type\":\"reward\",\"value\":2}","agentlightning.reward.0.value":7}`,
 			none:       true,
+			malformed:  true,
 		},
 		"bare annotation":       {name: "agentlightning.annotation", attributes: `{"reward":0.75}`, want: 0.75},
 		"bare reward elsewhere": {name: "llm", attributes: `{"reward":0.75}`, none: true},
@@ -57,9 +59,12 @@ func TestSpanReward(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := span(test.name, test.attributes)
-			got, ok := algorithm.SpanReward(&s)
+			got, ok, err := semconv.SpanReward(&s)
 			if ok == test.none || got != test.want {
 				t.Errorf("reward %v, %v; want %v, %v", got, ok, test.want, !test.none)
+			}
+			if (err != nil) != test.malformed {
+				t.Errorf("error %v; malformed is %v", err, test.malformed)
 			}
 		})
 	}
@@ -67,60 +72,23 @@ func TestSpanReward(t *testing.T) {
 
 func TestSpanRewardsKeepsOrder(t *testing.T) {
 	s := span("", `{"agentlightning.reward.1.name":"speed","agentlightning.reward.1.value":0.25,"agentlightning.reward.0.name":"quality","agentlightning.reward.0.value":1}`)
-	want := []algorithm.Reward{{Name: "quality", Value: 1}, {Name: "speed", Value: 0.25}}
-	if diff := cmp.Diff(want, algorithm.SpanRewards(&s)); diff != "" {
-		t.Error(diff)
+	want := []semconv.Reward{{Name: "quality", Value: 1}, {Name: "speed", Value: 0.25}}
+	got, err := semconv.SpanRewards(&s)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Error(diff, err)
 	}
 }
 
 func TestFinalReward(t *testing.T) {
 	bare := func(v string) queue.Span { return span("agentlightning.annotation", `{"reward":`+v+`}`) }
 	spans := []queue.Span{bare("1"), bare("2"), span("llm", `{}`)}
-	if got, ok := algorithm.FinalReward(spans); !ok || got != 2 {
+	if got, ok := semconv.FinalReward(spans); !ok || got != 2 {
 		t.Errorf("reward %v, %v; want the last one, 2", got, ok)
 	}
-	if _, ok := algorithm.FinalReward(spans[2:]); ok {
+	if _, ok := semconv.FinalReward(spans[2:]); ok {
 		t.Error("found a reward in spans without one")
 	}
-	if got, ok := algorithm.FinalReward([]queue.Span{bare("1"), bare(`"NaN"`)}); !ok || !math.IsNaN(got) {
+	if got, ok := semconv.FinalReward([]queue.Span{bare("1"), bare(`"NaN"`)}); !ok || !math.IsNaN(got) {
 		t.Errorf("reward %v, %v; want NaN as it was sent", got, ok)
-	}
-}
-
-func rewarded(dataID string, rewards ...float64) []algorithm.Result {
-	var results []algorithm.Result
-	for _, v := range rewards {
-		r := algorithm.Result{Rollout: queue.Rollout{
-			Status: queue.RolloutSucceeded, Metadata: rawjson.Value(`{"data_id":"` + dataID + `"}`),
-		}}
-		if !math.IsInf(v, -1) {
-			r.Reward = &v
-		}
-		results = append(results, r)
-	}
-	return results
-}
-
-func TestGroups(t *testing.T) {
-	none := math.Inf(-1) // stands for no reward
-	results := append(rewarded("b", 1, 3, none), rewarded("a", 2, 2)...)
-	results = append(results, rewarded("b", math.NaN())...)
-	results[4].Rollout.Status = queue.RolloutFailed
-	groups := algorithm.Groups(results)
-	if len(groups) != 2 || groups[0].DataID != "b" || len(groups[0].Results) != 4 || groups[1].DataID != "a" {
-		t.Fatalf("groups %+v", groups)
-	}
-	if diff := cmp.Diff([]float64{-1, 1, 0, 0}, groups[0].Advantages()); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff([]float64{0, 0}, groups[1].Advantages()); diff != "" {
-		t.Error(diff)
-	}
-	if groups[0].Constant() || !groups[1].Constant() {
-		t.Error("only the second group has equal rewards")
-	}
-	want := map[queue.RolloutStatus]int{queue.RolloutSucceeded: 5, queue.RolloutFailed: 1}
-	if diff := cmp.Diff(want, algorithm.Coverage(results)); diff != "" {
-		t.Error(diff)
 	}
 }
