@@ -28,6 +28,7 @@ type Backend interface {
 	Workers
 	Resources
 	Spans
+	Scans
 	Retention
 
 	// Atomic runs fn as one section. Fn may run several times, when what it read

@@ -75,6 +75,20 @@ func backendFlags() []cli.Flag {
 	}
 }
 
+// retentionFlags are those of a store that lives long.
+func retentionFlags() []cli.Flag {
+	return []cli.Flag{
+		&secondsFlag{
+			Name:  "retain-finished",
+			Usage: "`SECONDS` after which a finished rollout is deleted with its attempts and spans, as 168h; 0 keeps it for ever",
+		},
+		&secondsFlag{
+			Name:  "retain-spans",
+			Usage: "`SECONDS` after which a span is deleted, whatever its rollout does; 0 keeps it as long as its rollout",
+		},
+	}
+}
+
 func workerTTLFlag(value time.Duration) cli.Flag {
 	return &secondsFlag{
 		Name: "worker-ttl", Value: value,

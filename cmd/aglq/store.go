@@ -39,7 +39,7 @@ func (a *app) storeCommand() *cli.Command {
 					Usage: "`NUMBER` of processes; taken for the sake of agl store: one process uses all cores",
 				},
 			},
-			backendFlags(), []cli.Flag{workerTTLFlag(0), trackerFlag()}, logFlags()),
+			backendFlags(), retentionFlags(), []cli.Flag{workerTTLFlag(0), trackerFlag()}, logFlags()),
 		Action:   a.action(a.store),
 		Commands: []*cli.Command{a.healthcheckCommand()},
 	}
@@ -129,6 +129,7 @@ func storeOptions(cmd *cli.Command, log *slog.Logger, recorder *metrics.Recorder
 	o := store.Options{
 		WorkerTTL: cmd.Duration("worker-ttl"), ScanDebounce: cmd.Duration("scan-debounce"),
 		ScanInterval: cmd.Duration("scan-interval"), Logger: log,
+		RetainFinished: cmd.Duration("retain-finished"), RetainSpans: cmd.Duration("retain-spans"),
 	}
 	if recorder != nil {
 		o.Finished = recorder.RolloutFinished

@@ -56,6 +56,9 @@ type Backend struct {
 	spanBytes atomic.Int64
 	eviction  eviction
 
+	purging sync.Mutex // held by the one Purge that runs; guards purge
+	purge   purge
+
 	started time.Time
 }
 

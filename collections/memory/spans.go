@@ -24,9 +24,10 @@ type shard struct {
 // spanList holds the spans of one rollout, in order of insertion. Stored spans
 // are never changed, so a reader uses what it finds after letting the lock go.
 type spanList struct {
-	spans []*queue.Span
-	known map[spanKey]struct{} // nil while the list is short
-	bytes int64
+	spans  []*queue.Span
+	stored []uint32             // when each was stored, in Unix seconds
+	known  map[spanKey]struct{} // nil while the list is short
+	bytes  int64
 	// unsorted tells that a span came with a lower number than one before it.
 	unsorted bool
 }
@@ -83,6 +84,10 @@ func (b *Backend) insertRun(spans []queue.Span, stored []bool) {
 // insert adds what is new and returns how many that is.
 func (l *spanList) insert(spans []queue.Span, stored []bool) int {
 	own := make([]queue.Span, 0, len(spans))
+	at := now()
+	if n := len(l.stored); n > 0 {
+		at = max(at, l.stored[n-1]) // were the clock set back
+	}
 	for i := range spans {
 		if !l.add(spanKey{spans[i].AttemptID, spans[i].SpanID}) {
 			continue
@@ -100,6 +105,7 @@ func (l *spanList) insert(spans []queue.Span, stored []bool) int {
 			l.unsorted = l.unsorted || s.SequenceID < last.SequenceID
 		}
 		l.spans = append(l.spans, s)
+		l.stored = append(l.stored, at)
 		l.bytes += int64(s.Size())
 	}
 	return len(own)

@@ -68,8 +68,10 @@ type Backend struct {
 	partition string
 	log       *slog.Logger
 
-	rollouts, workers, resources, receipts, counts, spans, counters, meta handles
+	rollouts, workers, resources, receipts, counts, spans, counters, waste, meta handles
 
+	id       int64 // of this process, as the holder of leases
+	purging  purging
 	lanes    lanes
 	spanned  spanCount
 	retrying chan struct{} // held by a section that runs again
@@ -125,6 +127,7 @@ func open(ctx context.Context, o Options, clientOptions *options.ClientOptions) 
 		partition: cmp.Or(o.Partition, DefaultPartition),
 		log:       cmp.Or(o.Logger, slog.Default()),
 		retrying:  make(chan struct{}, 1),
+		id:        newRevision(),
 	}
 	b.lanes.shuffle()
 	for name, h := range b.collections() {
@@ -150,7 +153,7 @@ func journaled() *writeconcern.WriteConcern {
 func (b *Backend) collections() map[string]*handles {
 	return map[string]*handles{
 		"rollouts": &b.rollouts, "workers": &b.workers, "resources": &b.resources, "receipts": &b.receipts,
-		"rollout_counts": &b.counts, "spans": &b.spans, "span_sequence_ids": &b.counters, "schema": &b.meta,
+		"rollout_counts": &b.counts, "spans": &b.spans, "span_sequence_ids": &b.counters, "waste": &b.waste, "schema": &b.meta,
 	}
 }
 

@@ -147,6 +147,7 @@ func (b *Backend) createIndexes(ctx context.Context) error {
 		b.resources.main: {index(byOrder, "p", 1, "o", 1), index(byUpdate, "p", 1, "ut", -1, "w", -1)},
 		b.receipts.main:  {ttl},
 		b.counts.main:    {index(byOrder, "p", 1)},
+		b.waste.main:     {index(byDue, "p", 1, "at", 1)},
 		// The attempt is there to be filtered by without reading the span.
 		b.spans.main: {index(bySequence, "p", 1, "r", 1, "n", 1, "o", 1, "a", 1)},
 	}

@@ -61,6 +61,13 @@ type Options struct {
 	ScanDebounce time.Duration
 	// ScanInterval is the time between background scans; 0 makes none.
 	ScanInterval time.Duration
+	// RetainFinished and RetainSpans are how long finished rollouts, with all that
+	// belongs to them, and spans are kept before they are deleted in the
+	// background; 0 is for ever.
+	RetainFinished, RetainSpans time.Duration
+	// Purged, if not nil, is told how many of them were deleted. It must not
+	// block.
+	Purged func(rollouts, spans int64)
 	// Observer, if not nil, is told what happens.
 	Observer Observer
 	// Logger is where the store reports; nil is slog.Default().
