@@ -36,6 +36,9 @@ type Store interface {
 	Rollout(ctx context.Context, id string) (*AttemptedRollout, error)
 	// Rollouts lists rollouts, each with its latest attempt.
 	Rollouts(ctx context.Context, q RolloutQuery) (Page[AttemptedRollout], error)
+	// Explain says why a rollout stands where it does and what happens next;
+	// NotFound when there is none.
+	Explain(ctx context.Context, id string) (Explanation, error)
 	// UpdateRollout changes a rollout; NotFound when there is none.
 	UpdateRollout(ctx context.Context, id string, u RolloutUpdate) (Rollout, error)
 	// Wait returns those of ids that have finished, in the order of ids, as soon

@@ -82,6 +82,7 @@ type schema = map[string]any
 var (
 	text    = schema{"type": "string"}
 	integer = schema{"type": "integer"}
+	boolean = schema{"type": "boolean"}
 	number  = schema{"type": "number"}
 	free    = schema{}
 	anyDict = schema{"type": "object"}
@@ -125,7 +126,7 @@ func schemas() schema {
 	rollout := object("rollout_id", text, "input", free, "start_time", number, "end_time", orNull(number),
 		"mode", orNull(words(queue.Modes)), "resources_id", orNull(text), "status", words(queue.RolloutStatuses),
 		"config", ref("RolloutConfig"), "metadata", orNull(anyDict))
-	context := object("trace_id", text, "span_id", text, "is_remote", schema{"type": "boolean"}, "trace_state", anyDict)
+	context := object("trace_id", text, "span_id", text, "is_remote", boolean, "trace_state", anyDict)
 	return schema{
 		"Status": object("status", text),
 		"Statistics": object("name", text, "total_rollouts", integer, "total_attempts", integer, "total_spans", integer,
@@ -139,6 +140,7 @@ func schemas() schema {
 		"Attempt": object("rollout_id", text, "attempt_id", text, "sequence_id", integer, "start_time", number,
 			"end_time", orNull(number), "status", words(queue.AttemptStatuses), "worker_id", orNull(text),
 			"last_heartbeat_time", orNull(number), "metadata", orNull(anyDict)),
+		"Explanation": explanation(),
 		"Worker": object("worker_id", text, "status", words(queue.WorkerStatuses), "heartbeat_stats", orNull(anyDict),
 			"last_heartbeat_time", orNull(number), "last_dequeue_time", orNull(number), "last_busy_time", orNull(number),
 			"last_idle_time", orNull(number), "current_rollout_id", orNull(text), "current_attempt_id", orNull(text)),

@@ -28,6 +28,7 @@ func (s *Server) table() []route {
 		{method: get, path: api + "/rollouts/{rollout_id}", summary: "One rollout, or null", answer: "AttemptedRollout", status: 200, serve: (*call).rollout},
 		{method: post, path: api + "/rollouts/{rollout_id}", summary: "Change a rollout", body: "RolloutUpdate", answer: "Rollout", status: 200, serve: (*call).updateRollout},
 
+		{method: get, path: api + "/rollouts/{rollout_id}/explain", summary: "Why it stands where it does, and what happens next", answer: "Explanation", status: 200, serve: (*call).explain},
 		{method: get, path: api + "/rollouts/{rollout_id}/attempts", summary: "List attempts", answer: "page Attempt", status: 200, list: true, serve: (*call).listAttempts},
 		{method: post, path: api + "/rollouts/{rollout_id}/attempts", summary: "Start another attempt", body: "StartAttempt", answer: "AttemptedRollout", status: 201, serve: (*call).startAttempt},
 		{method: post, path: api + "/rollouts/{rollout_id}/attempts/search", summary: "List attempts", body: "Search", answer: "page Attempt", status: 200, serve: (*call).listAttempts},
