@@ -115,16 +115,16 @@ func TestConnReadsAnswers(t *testing.T) {
 			fmt.Fprint(w, "short")
 		}
 	}))
-	c, err := dial(url)
+	c, err := Dial(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
+	defer c.Close()
 	for _, test := range []struct {
 		path, body string
 		status     int
 	}{{"/", "short", 200}, {"/chunked", "first " + long, 202}, {"/empty", "", 200}, {"/", "short", 200}} {
-		status, body, err := c.do("POST", test.path, "text/plain", []byte("x"))
+		status, body, err := c.Do("POST", test.path, "text/plain", []byte("x"))
 		if err != nil || status != test.status || string(body) != test.body {
 			t.Errorf("%s: %d, %d bytes, %v; want %d, %d bytes", test.path, status, len(body), err, test.status, len(test.body))
 		}
@@ -172,7 +172,7 @@ func TestLatency(t *testing.T) {
 		times = append(times, time.Duration(i)*time.Millisecond)
 	}
 	want := Latency{Call: "claim", Count: 100, P50: 51, P95: 96, P99: 100, Max: 100}
-	if diff := cmp.Diff(want, latencyOf("claim", times)); diff != "" {
+	if diff := cmp.Diff(want, LatencyOf("claim", times)); diff != "" {
 		t.Errorf("latency (-want +got):\n%s", diff)
 	}
 }

@@ -14,10 +14,10 @@ import (
 // requestTimeout bounds one request; a store that takes longer has failed.
 const requestTimeout = 60 * time.Second
 
-// conn is one keep-alive HTTP/1.1 connection, for one goroutine. It writes a
+// Conn is one keep-alive HTTP/1.1 connection, for one goroutine. It writes a
 // request with one system call and allocates nothing once its buffers have
 // grown: with net/http the client would cost as much as the server it measures.
-type conn struct {
+type Conn struct {
 	host string
 	tcp  net.Conn
 	in   *bufio.Reader
@@ -25,7 +25,8 @@ type conn struct {
 	body []byte
 }
 
-func dial(base string) (*conn, error) {
+// Dial connects to the store at base, http://host:port.
+func Dial(base string) (*Conn, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" || u.Host == "" {
 		return nil, fmt.Errorf("cannot drive %q: the address must look like http://host:port", base)
@@ -34,14 +35,15 @@ func dial(base string) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the store: %w", err)
 	}
-	return &conn{host: u.Host, tcp: tcp, in: bufio.NewReaderSize(tcp, 64<<10)}, nil
+	return &Conn{host: u.Host, tcp: tcp, in: bufio.NewReaderSize(tcp, 64<<10)}, nil
 }
 
-func (c *conn) close() { c.tcp.Close() }
+// Close ends the connection.
+func (c *Conn) Close() { c.tcp.Close() }
 
-// do sends one request and returns the status and the body, which is valid
+// Do sends one request and returns the status and the body, which is valid
 // until the next call.
-func (c *conn) do(method, path, contentType string, body []byte) (int, []byte, error) {
+func (c *Conn) Do(method, path, contentType string, body []byte) (int, []byte, error) {
 	c.out = append(c.out[:0], method...)
 	c.out = append(c.out, ' ')
 	c.out = append(c.out, path...)
@@ -70,7 +72,7 @@ func (c *conn) do(method, path, contentType string, body []byte) (int, []byte, e
 }
 
 // answer reads one response into c.body.
-func (c *conn) answer() (status int, err error) {
+func (c *Conn) answer() (status int, err error) {
 	line, err := c.line()
 	if err != nil {
 		return 0, err
@@ -124,7 +126,7 @@ func (c *conn) answer() (status int, err error) {
 	}
 }
 
-func (c *conn) line() ([]byte, error) {
+func (c *Conn) line() ([]byte, error) {
 	line, err := c.in.ReadSlice('\n')
 	if err != nil {
 		return nil, err
@@ -133,7 +135,7 @@ func (c *conn) line() ([]byte, error) {
 }
 
 // take appends the next n bytes of the connection to c.body.
-func (c *conn) take(n int) error {
+func (c *Conn) take(n int) error {
 	at := len(c.body)
 	for cap(c.body) < at+n {
 		c.body = append(c.body[:cap(c.body)], 0)

@@ -69,11 +69,11 @@ func Growth(ctx context.Context, opts GrowthOptions) (*GrowthReport, error) {
 	opts.Queued = cmp.Or(opts.Queued, 100_000)
 	opts.Spans = cmp.Or(opts.Spans, 1_000_000)
 	opts.Samples = cmp.Or(opts.Samples, 500)
-	c, err := dial(opts.URL)
+	c, err := Dial(opts.URL)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	g := &growth{opts: opts, conn: c}
 	for first := 0; first < spansPerRollout; first += spansPerPost {
 		body, err := otlpBody(standInRollout, standInAttempt, first, spansPerPost, 2)
@@ -104,7 +104,7 @@ func Growth(ctx context.Context, opts GrowthOptions) (*GrowthReport, error) {
 
 type growth struct {
 	opts    GrowthOptions
-	conn    *conn
+	conn    *Conn
 	posts   []*template // a rollout's spans
 	rollout string      // one that has spans
 }
@@ -114,18 +114,18 @@ func (g *growth) fill(ctx context.Context, queued, spans int) error {
 	var body []byte
 	for n := 0; n < queued && ctx.Err() == nil; n += growthBatch {
 		body = enqueueBody(body[:0], n, min(growthBatch, queued-n))
-		if _, _, err := g.conn.expect(201, "POST", apiPrefix+"/queues/rollouts/enqueue", body); err != nil {
+		if _, _, err := g.conn.Expect(201, "POST", apiPrefix+"/queues/rollouts/enqueue", body); err != nil {
 			return err
 		}
 	}
 	for n := 0; n < spans && ctx.Err() == nil; n += spansPerRollout {
-		_, answer, err := g.conn.expect(201, "POST", apiPrefix+"/rollouts", []byte(`{"input":null}`))
+		_, answer, err := g.conn.Expect(201, "POST", apiPrefix+"/rollouts", []byte(`{"input":null}`))
 		if err != nil {
 			return err
 		}
-		rollout, attempt := member(answer, "rollout_id"), member(answer, "attempt_id")
+		rollout, attempt := Member(answer, "rollout_id"), Member(answer, "attempt_id")
 		for _, post := range g.posts {
-			status, answer, err := g.conn.do("POST", "/v1/traces", "application/x-protobuf", post.fill(rollout, attempt))
+			status, answer, err := g.conn.Do("POST", "/v1/traces", "application/x-protobuf", post.fill(rollout, attempt))
 			if err == nil && (status != 200 || len(answer) > 0) { // a partial success has a body
 				err = fmt.Errorf("storing spans answered %d: %.300q", status, answer)
 			}
@@ -147,7 +147,7 @@ func (g *growth) measure(ctx context.Context) ([]Latency, error) {
 	times := make([][]time.Duration, 5)
 	timed := func(kind int, path string, body []byte) ([]byte, error) {
 		start := time.Now()
-		_, answer, err := g.conn.expect(200, "POST", apiPrefix+path, body)
+		_, answer, err := g.conn.Expect(200, "POST", apiPrefix+path, body)
 		times[kind] = append(times[kind], time.Since(start))
 		return answer, err
 	}
@@ -156,7 +156,7 @@ func (g *growth) measure(ctx context.Context) ([]Latency, error) {
 		if err != nil {
 			return nil, err
 		}
-		rollout, attempt := member(answer, "rollout_id"), member(answer, "attempt_id")
+		rollout, attempt := Member(answer, "rollout_id"), Member(answer, "attempt_id")
 		if rollout == "" {
 			return nil, fmt.Errorf("the queue is empty after %d claims", i)
 		}
@@ -179,7 +179,7 @@ func (g *growth) measure(ctx context.Context) ([]Latency, error) {
 	}
 	var out []Latency
 	for i, name := range []string{"claim", "finish", "rollouts page", "queued page", "spans page"} {
-		out = append(out, latencyOf(name, times[i]))
+		out = append(out, LatencyOf(name, times[i]))
 	}
 	return out, ctx.Err()
 }

@@ -22,6 +22,9 @@ const apiPrefix = "/v1/agl"
 type LifecycleOptions struct {
 	// URL is the store's address, http://host:port.
 	URL string
+	// Others are further stores on the same database; the workers are spread
+	// over all of them.
+	Others []string
 	// Rollouts is how many to drive. 0 is 2000.
 	Rollouts int
 	// Workers is how many connections work at once. 0 is 8.
@@ -35,7 +38,8 @@ type LifecycleOptions struct {
 	// OTLP sends a rollout's spans in one OTLP request; else each goes alone, as
 	// JSON.
 	OTLP bool
-	// PIDs are the server's processes, to report what they cost; none is fine.
+	// PIDs are the server's processes, to report what they and their children
+	// cost; none is fine.
 	PIDs []int
 	// Canned says that the server answers from a record (see [Ceiling]), so
 	// there is nothing to check.
@@ -75,19 +79,20 @@ func Lifecycle(ctx context.Context, opts LifecycleOptions) (*Report, error) {
 		return nil, err
 	}
 	run := &lifecycle{opts: opts}
+	stores := append([]string{opts.URL}, opts.Others...)
 	workers := make([]*lifeWorker, opts.Workers)
 	for i := range workers {
-		c, err := dial(opts.URL)
+		c, err := Dial(stores[i%len(stores)])
 		if err != nil {
 			return nil, err
 		}
-		defer c.close()
+		defer c.Close()
 		workers[i] = newLifeWorker(run, i, c, bodies.clone())
 	}
 	if err := workers[0].enqueue(min(opts.Batch, opts.Rollouts)); err != nil {
 		return nil, err
 	}
-	before, err := usageOf(opts.PIDs)
+	before, err := UsageOf(opts.PIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -102,13 +107,13 @@ func Lifecycle(ctx context.Context, opts LifecycleOptions) (*Report, error) {
 	}
 	took := time.Since(start)
 
-	after, err := usageOf(opts.PIDs)
+	after, err := UsageOf(opts.PIDs)
 	if err != nil {
 		return nil, err
 	}
 	report := run.report(took)
-	report.CPUSeconds = (after.cpu - before.cpu).Seconds()
-	report.PeakRSS = after.peakRSS
+	report.CPUSeconds = (after.CPU - before.CPU).Seconds()
+	report.PeakRSS = after.PeakRSS
 	if opts.Canned {
 		return report, nil
 	}
@@ -128,7 +133,7 @@ func (run *lifecycle) report(took time.Duration) *Report {
 	for kind, times := range run.times {
 		if len(times) > 0 {
 			requests += len(times)
-			r.Calls = append(r.Calls, latencyOf(callNames[kind], times))
+			r.Calls = append(r.Calls, LatencyOf(callNames[kind], times))
 		}
 	}
 	r.RequestsPerSecond = float64(requests) / took.Seconds()
@@ -137,7 +142,7 @@ func (run *lifecycle) report(took time.Duration) *Report {
 
 // verify reads every rollout again: each must have succeeded in its first
 // attempt.
-func (run *lifecycle) verify(c *conn) error {
+func (run *lifecycle) verify(c *Conn) error {
 	const chunk = 500
 	seen := 0
 	for from := 0; from < len(run.all); from += chunk {
@@ -146,7 +151,7 @@ func (run *lifecycle) verify(c *conn) error {
 		if err != nil {
 			return err
 		}
-		_, answer, err := c.expect(200, "POST", apiPrefix+"/rollouts/search", body)
+		_, answer, err := c.Expect(200, "POST", apiPrefix+"/rollouts/search", body)
 		if err != nil {
 			return err
 		}
@@ -181,7 +186,7 @@ func (run *lifecycle) verify(c *conn) error {
 // lifeWorker is one connection that claims rollouts and lives them.
 type lifeWorker struct {
 	run    *lifecycle
-	conn   *conn
+	conn   *Conn
 	bodies *bodies
 	claim  []byte
 	buf    []byte
@@ -189,7 +194,7 @@ type lifeWorker struct {
 	ids    []string
 }
 
-func newLifeWorker(run *lifecycle, n int, c *conn, b *bodies) *lifeWorker {
+func newLifeWorker(run *lifecycle, n int, c *Conn, b *bodies) *lifeWorker {
 	claim := []byte(`{"limit":1,"worker_id":"Worker-` + strconv.Itoa(n) + `"}`)
 	return &lifeWorker{run: run, conn: c, bodies: b, claim: claim}
 }
@@ -289,7 +294,7 @@ func (w *lifeWorker) claimOne(ctx context.Context) (rollout, attempt string, err
 		if err != nil {
 			return "", "", err
 		}
-		rollout, attempt = member(answer, "rollout_id"), member(answer, "attempt_id")
+		rollout, attempt = Member(answer, "rollout_id"), Member(answer, "attempt_id")
 		if rollout == "" {
 			runtime.Gosched()
 			continue
@@ -312,7 +317,7 @@ func (w *lifeWorker) send(path string, body []byte) error {
 		status, contentType = 200, "application/x-protobuf"
 	}
 	start := time.Now()
-	got, answer, err := w.conn.do("POST", path, contentType, body)
+	got, answer, err := w.conn.Do("POST", path, contentType, body)
 	if err != nil {
 		return err
 	}
@@ -329,7 +334,7 @@ func (w *lifeWorker) send(path string, body []byte) error {
 // call posts JSON, measures it, and wants the status.
 func (w *lifeWorker) call(kind callKind, status int, path string, body []byte) ([]byte, error) {
 	start := time.Now()
-	got, answer, err := w.conn.do("POST", path, "application/json", body)
+	got, answer, err := w.conn.Do("POST", path, "application/json", body)
 	if err != nil {
 		return nil, err
 	}
@@ -347,17 +352,17 @@ func (w *lifeWorker) note(kind callKind, start time.Time, status int, answer []b
 	}
 }
 
-// expect is do for JSON that must answer with the status.
-func (c *conn) expect(status int, method, path string, body []byte) (int, []byte, error) {
-	got, answer, err := c.do(method, path, "application/json", body)
+// Expect is Do for JSON that must answer with the status.
+func (c *Conn) Expect(status int, method, path string, body []byte) (int, []byte, error) {
+	got, answer, err := c.Do(method, path, "application/json", body)
 	if err == nil && got != status {
 		err = fmt.Errorf("%s %s answered %d: %.300s", method, path, got, answer)
 	}
 	return got, answer, err
 }
 
-// member is the first string member of that name in compact JSON, "" for none.
-func member(answer []byte, name string) string {
+// Member is the first string member of that name in compact JSON, "" for none.
+func Member(answer []byte, name string) string {
 	_, rest, ok := bytes.Cut(answer, []byte(`"`+name+`":"`))
 	if !ok {
 		return ""

@@ -3,11 +3,9 @@ package benchmarks
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -126,60 +124,4 @@ func (t *tail) Write(p []byte) (int, error) {
 func (t *tail) String() string {
 	b := t.buf.Bytes()
 	return string(b[max(0, len(b)-2000):])
-}
-
-// usage is what processes have cost so far.
-type usage struct {
-	cpu     time.Duration
-	peakRSS int64 // bytes
-}
-
-// usageOf adds up the cost of the processes from /proc.
-func usageOf(pids []int) (usage, error) {
-	var sum usage
-	for _, pid := range pids {
-		cpu, err := cpuTime(pid)
-		if err != nil {
-			return usage{}, err
-		}
-		rss, err := peakRSS(pid)
-		if err != nil {
-			return usage{}, err
-		}
-		sum.cpu += cpu
-		sum.peakRSS += rss
-	}
-	return sum, nil
-}
-
-// cpuTime is user and system time of a process.
-func cpuTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, fmt.Errorf("cannot measure process %d: %w", pid, err)
-	}
-	// The name, in brackets, may hold spaces; fields 14 and 15 come after it.
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("cannot read the times of process %d", pid)
-	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	// The kernel counts in ticks of 1/100 s on every Linux that Go runs on.
-	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
-}
-
-// peakRSS is the most memory a process has had resident, in bytes.
-func peakRSS(pid int) (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, fmt.Errorf("cannot measure process %d: %w", pid, err)
-	}
-	_, rest, ok := strings.Cut(string(text), "VmHWM:")
-	if !ok {
-		return 0, fmt.Errorf("process %d has no peak of memory", pid)
-	}
-	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	kib, err := strconv.ParseInt(number, 10, 64)
-	return kib << 10, err
 }

@@ -73,8 +73,8 @@ func writeLatencies(w io.Writer, calls []Latency) error {
 	return err
 }
 
-// latencyOf sorts times and describes them.
-func latencyOf(call string, times []time.Duration) Latency {
+// LatencyOf sorts times and describes them.
+func LatencyOf(call string, times []time.Duration) Latency {
 	l := Latency{Call: call, Count: len(times)}
 	if len(times) == 0 {
 		return l
