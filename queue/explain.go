@@ -222,6 +222,7 @@ func (x *Explanation) active(e Evidence) {
 	if a == nil || (a.Status != AttemptPreparing && a.Status != AttemptRunning) {
 		x.unheld(a)
 		x.limits(e, nil)
+		x.comes("nothing", whenever, "nobody is there to report")
 		return
 	}
 	w := workerOf(a, e.Workers)
@@ -234,7 +235,10 @@ func (x *Explanation) active(e Evidence) {
 	if silence := e.Now - x.Holder.LastSign; silence > WorkerSilence {
 		x.because(ReasonSilent, "neither the attempt nor its worker has shown a sign of life for %s", duration(silence))
 	}
-	x.limits(e, w)
+	if !x.limits(e, w) {
+		x.because(ReasonUnwatched, "nothing ends the attempt if its worker has died: give the rollout timeout_seconds or "+
+			"unresponsive_seconds, or the store --worker-ttl")
+	}
 	x.comes("report", whenever, "the worker reports the end; if it fails, "+r.consequence(AttemptFailed))
 }
 
@@ -247,9 +251,8 @@ func (x *Explanation) unheld(a *Attempt) {
 	x.because(ReasonUnheld, "its latest attempt, number %d, has ended (%s); %s", a.SequenceID, a.Status, remedy)
 }
 
-// limits tells when the watchdog acts on the latest attempt, or that it never
-// does.
-func (x *Explanation) limits(e Evidence, w *Worker) {
+// limits tells when the watchdog acts on the latest attempt; false is never.
+func (x *Explanation) limits(e Evidence, w *Worker) bool {
 	list := e.Record.deadlines(w)
 	for _, d := range list {
 		x.comes(d.event, d.at, d.text)
@@ -257,11 +260,7 @@ func (x *Explanation) limits(e Evidence, w *Worker) {
 			x.because(ReasonOverdue, "%s since %s; the watchdog's next look ends it", d.exceeded, duration(e.Now-d.at))
 		}
 	}
-	if len(list) == 0 {
-		x.because(ReasonUnwatched, "nothing ends the attempt if its worker has died: give the rollout timeout_seconds or "+
-			"unresponsive_seconds, or the store --worker-ttl")
-		x.comes("nothing", whenever, "no limit is set")
-	}
+	return len(list) > 0
 }
 
 // finished explains how a rollout ended.
