@@ -193,6 +193,7 @@ type Cutoffs struct {
 // Purged counts what a batch deleted.
 type Purged struct {
 	Rollouts, Spans int64
+	Attempts        []queue.AttemptRef // those of the rollouts
 	// More tells that the next batch need not wait for something to grow old.
 	More bool
 }

@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) collections.Backend) {
 		{"Counters", testCounters},
 		{"Statistics", testStatistics},
 		{"Payloads", testPayloads},
+		{"Scans", testScans},
 		{"Retention", testRetention},
 	}
 	for _, topic := range topics {

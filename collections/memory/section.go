@@ -133,6 +133,7 @@ func (s *section) putRecord(r *queue.Record) {
 	if r.Place == queue.Tail {
 		r.Place = s.b.rollouts.nextPlace()
 	}
+	s.b.rollouts.placed(r.Place)
 	s.records.put(r.Rollout.RolloutID, r)
 }
 

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"slices"
+	"time"
 
 	"github.com/aglq/aglq/queue"
 )
@@ -41,11 +42,15 @@ func (t *table) find(id string) *queue.Record {
 	return nil
 }
 
-// nextPlace is the place at the tail of the queue.
+// nextPlace is the place at the tail of the queue: microseconds of Unix time,
+// as in other backends, unless they would repeat, so that a queue that moves
+// between backends keeps its order.
 func (t *table) nextPlace() int64 {
-	t.place++
-	return t.place
+	return max(t.place+1, time.Now().UnixMicro())
 }
+
+// placed notes a place that a record has brought or been given.
+func (t *table) placed(place int64) { t.place = max(t.place, place) }
 
 // put inserts or replaces a record and returns the one before it.
 func (t *table) put(r *queue.Record) (before *queue.Record, at *row) {

@@ -203,6 +203,15 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 		}},
 		{"raise", 1, func() error { return b.RaiseSequence(ctx, []collections.Counter{{RolloutID: "ro-00001", N: 90}}) }},
 		{"worker", 0, func() error { _, err := b.Worker(ctx, "w-1"); return err }},
+		{"scan of rollouts", 1, func() error { return twoPages(ctx, b.ScanRollouts) }},
+		{"scan of workers", 1, func() error { return twoPages(ctx, b.ScanWorkers) }},
+		{"scan of resources", 1, func() error { return twoPages(ctx, b.ScanResources) }},
+		{"scan of spans", 4, func() error { // a range of the index for each rollout
+			return twoPages(ctx, func(ctx context.Context, after collections.Cursor, limit int) ([]queue.Span, collections.Cursor, error) {
+				return b.ScanSpans(ctx, []string{"ro-00000", "ro-00001", "ro-00003", "ro-00900"}, after, limit)
+			})
+		}},
+		{"counters", 3, func() error { _, err := b.Counters(ctx, []string{"ro-00001", "ro-00002"}); return err }},
 	}
 	for _, c := range calls {
 		t.Run(c.name, func(t *testing.T) {
@@ -232,6 +241,15 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// twoPages reads the beginning of a scan.
+func twoPages[T any](ctx context.Context, page func(context.Context, collections.Cursor, int) ([]T, collections.Cursor, error)) error {
+	_, next, err := page(ctx, "", 20)
+	if err == nil {
+		_, _, err = page(ctx, next, 600) // for spans, from within one rollout into the next
+	}
+	return err
 }
 
 // explainUpdates checks that each update of a command finds its document by its
