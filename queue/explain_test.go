@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
@@ -175,30 +176,21 @@ func drawActive(t *rapid.T) *Record {
 }
 
 func TestAttemptStories(t *testing.T) {
-	exception := func(kind, message string) Span {
-		return Span{Name: ExceptionSpan, Status: rawjson.Value(`{"status_code":"OK"}`),
-			Attributes: rawjson.Value(`{"exception.type":"` + kind + `","exception.message":"` + message + `"}`)}
-	}
-	failing := Span{Name: "llm.call", Status: rawjson.Value(`{"status_code":"ERROR","description":"429"}`), Attributes: rawjson.EmptyObject}
-	withEvent := Span{Name: "tool", Status: failing.Status, Attributes: rawjson.EmptyObject, Events: rawjson.Value(
-		`[{"name":"log","attributes":{}},{"name":"exception","attributes":{"exception.type":"KeyError","exception.message":"'x'"}}]`)}
+	exception, failure := &AttemptError{Type: "ValueError", Message: "boom"}, &AttemptError{Message: "429"}
 	told := `{"error":"exit status 3"}`
 	tests := []struct {
 		name     string
 		metadata string
-		spans    []Span
+		trace    Trace
 		want     string // of a failed attempt
 	}{
-		{"nothing", "", nil, "failed after 5s, 0 spans"},
-		{"exception span", "", []Span{exception("ValueError", "boom"), failing}, "failed after 5s, 2 spans: ValueError: boom"},
-		{"the last exception", "", []Span{exception("ValueError", "boom"), exception("OSError", "gone")}, "failed after 5s, 2 spans: OSError: gone"},
-		{"exception event", "", []Span{withEvent, failing}, "failed after 5s, 2 spans: KeyError: 'x'"},
-		{"failing span", "", []Span{failing}, "failed after 5s, 1 span: 429"},
-		{"metadata", told, nil, "failed after 5s, 0 spans: exit status 3"},
-		{"metadata before a guess", told, []Span{failing}, "failed after 5s, 1 span: exit status 3"},
-		{"an exception before metadata", told, []Span{exception("E", "m")}, "failed after 5s, 1 span: E: m"},
-		{"metadata that is no text", `{"error":{"code":3}}`, nil, `failed after 5s, 0 spans: {"code":3}`},
-		{"an exception without words", "", []Span{{Name: ExceptionSpan, Attributes: rawjson.EmptyObject}}, "failed after 5s, 1 span"},
+		{"nothing", "", Trace{}, "failed after 5s, 0 spans"},
+		{"exception", "", Trace{2, exception, failure}, "failed after 5s, 2 spans: ValueError: boom"},
+		{"failure", "", Trace{1, nil, failure}, "failed after 5s, 1 span: 429"},
+		{"metadata", told, Trace{}, "failed after 5s, 0 spans: exit status 3"},
+		{"metadata before a guess", told, Trace{1, nil, failure}, "failed after 5s, 1 span: exit status 3"},
+		{"an exception before metadata", told, Trace{1, exception, nil}, "failed after 5s, 1 span: ValueError: boom"},
+		{"metadata that is no text", `{"error":{"code":3}}`, Trace{}, `failed after 5s, 0 spans: {"code":3}`},
 	}
 	for _, tt := range tests {
 		s := newStory(retrying(1)).claim("a", "w").at(105)
@@ -209,7 +201,7 @@ func TestAttemptStories(t *testing.T) {
 		if _, _, err := s.UpdateAttempt("a", u, 105); err != nil {
 			t.Fatal(err)
 		}
-		x := Explain(Evidence{Record: s.Record, Now: 200, Traces: map[string]Trace{"a": NewTrace(len(tt.spans), tt.spans)}})
+		x := Explain(Evidence{Record: s.Record, Now: 200, Traces: map[string]Trace{"a": tt.trace}})
 		if got := x.Attempts[0].Text; got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
@@ -235,14 +227,15 @@ func TestAttemptStories(t *testing.T) {
 		}
 	}
 
-	long := NewTrace(1, []Span{exception("E", strings.Repeat("ä", maxErrorMessage))})
-	if n := len(long.Error.Message); n > maxErrorMessage+len("…") || strings.Contains(long.Error.Message, "\uFFFD") {
-		t.Errorf("a long message is %d bytes long", n)
+	s := newStory(retrying(1)).claim("a", "w")
+	traces := map[string]Trace{"a": {1, &AttemptError{Message: strings.Repeat("ä", maxErrorMessage)}, nil}}
+	message := Explain(Evidence{Record: s.Record, Now: 200, Traces: traces}).Attempts[0].Error.Message
+	if len(message) > maxErrorMessage+len("…") || !utf8.ValidString(message) {
+		t.Errorf("a long message is %d bytes long", len(message))
 	}
-	s := newStory(retrying(1)).claim("a", "w").report("a", AttemptSucceeded)
-	x := Explain(Evidence{Record: s.Record, Now: 200, Traces: map[string]Trace{"a": NewTrace(1, []Span{failing})}})
-	if x.Attempts[0].Error != nil {
-		t.Errorf("an attempt that succeeded has the error %+v", x.Attempts[0].Error)
+	s.report("a", AttemptSucceeded)
+	if e := Explain(Evidence{Record: s.Record, Now: 200, Traces: traces}).Attempts[0].Error; e != nil {
+		t.Errorf("an attempt that succeeded has the error %+v", e)
 	}
 }
 

@@ -1,8 +1,8 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/aglq/aglq/queue/rawjson"
@@ -32,60 +32,13 @@ type AttemptError struct {
 // Trace is what the spans of one attempt tell.
 type Trace struct {
 	Spans int // all of them
-	// Error is nil where no span that was looked at tells of one.
-	Error *AttemptError
+	// Exception is the last one reported as such, Failure what else looks like
+	// the reason of an end; nil where no span that was looked at tells of one.
+	Exception, Failure *AttemptError
 }
-
-// ExceptionSpan names the spans in which workers report an exception, here and
-// in the reference.
-const ExceptionSpan = "agentlightning.exception"
 
 // maxErrorMessage bounds an error's text in an explanation, in bytes.
 const maxErrorMessage = 2000
-
-// NewTrace reads the spans of an attempt: there are n, and last are the last of
-// them, in order.
-func NewTrace(n int, last []Span) Trace {
-	t := Trace{Spans: n}
-	for i := range slices.Backward(last) {
-		if e := exceptionOf(&last[i]); e != nil {
-			t.Error = e
-			return t
-		}
-	}
-	for i := range slices.Backward(last) {
-		s := &last[i]
-		if s.StatusCode() == "ERROR" {
-			t.Error = &AttemptError{Message: clipText(s.Status.Get("description").Text()), Source: s.Name}
-			return t
-		}
-	}
-	return t
-}
-
-// exceptionOf finds an exception in a span: the span itself is one, or an event
-// of it is.
-func exceptionOf(s *Span) *AttemptError {
-	read := func(attributes rawjson.Value) *AttemptError {
-		kind, message := attributes.Get("exception.type").Text(), attributes.Get("exception.message").Text()
-		if kind == "" && message == "" {
-			return nil
-		}
-		return &AttemptError{Type: clipText(kind), Message: clipText(message), Source: s.Name}
-	}
-	if s.Name == ExceptionSpan {
-		return read(s.Attributes)
-	}
-	var last *AttemptError
-	for event := range s.Events.Elements() {
-		if event.Get("name").Text() == "exception" {
-			if e := read(event.Get("attributes")); e != nil {
-				last = e
-			}
-		}
-	}
-	return last
-}
 
 func clipText(s string) string {
 	if len(s) <= maxErrorMessage {
@@ -103,19 +56,29 @@ func (e Evidence) stories() []AttemptStory {
 	for i, a := range e.Record.Attempts {
 		s := AttemptStory{Attempt: a, Lost: a.Lost}
 		if trace, ok := e.Traces[a.AttemptID]; ok {
-			s.Spans, s.Error = &trace.Spans, trace.Error
+			s.Spans = &trace.Spans
 		}
-		// A worker's own last word is better than a guess from its spans.
-		if told := a.Metadata.Get("error"); !told.IsNull() && (s.Error == nil || s.Error.Source != ExceptionSpan) {
-			s.Error = &AttemptError{Message: clipText(textOf(told)), Source: "metadata"}
-		}
-		if a.Status == AttemptSucceeded {
-			s.Error = nil // it got over it
+		if a.Status != AttemptSucceeded { // that one got over it
+			s.Error = e.errorOf(&a)
 		}
 		s.Text = e.story(&a, s)
 		out[i] = s
 	}
 	return out
+}
+
+// errorOf finds the best word on what went wrong: a reported exception, the
+// attempt's metadata, a guess from its spans.
+func (e Evidence) errorOf(a *Attempt) *AttemptError {
+	trace := e.Traces[a.AttemptID]
+	found := trace.Exception
+	if told := a.Metadata.Get("error"); found == nil && !told.IsNull() {
+		found = &AttemptError{Message: textOf(told), Source: "metadata"}
+	}
+	if found = cmp.Or(found, trace.Failure); found == nil {
+		return nil
+	}
+	return &AttemptError{Type: clipText(found.Type), Message: clipText(found.Message), Source: clipText(found.Source)}
 }
 
 func textOf(v rawjson.Value) string {

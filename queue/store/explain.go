@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/semconv"
 )
 
 // What an explanation looks at: the last spans of the last attempts.
@@ -62,7 +63,7 @@ func (s *Store) traces(ctx context.Context, r *queue.Record) (map[string]queue.T
 				return nil, err
 			}
 		}
-		traces[id] = queue.NewTrace(n, page.Items)
+		traces[id] = semconv.NewTrace(n, page.Items)
 	}
 	return traces, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/queue/semconv"
 	"github.com/aglq/aglq/queue/store"
 )
 
@@ -45,7 +46,7 @@ func TestExplainReadsWhatIsStored(t *testing.T) {
 			batch[i] = queue.Span{RolloutID: id, AttemptID: attempt, SpanID: fmt.Sprintf("s%03d", i), Name: "step", SequenceID: queue.NumberOnArrival}
 			batch[i].FillIn()
 		}
-		batch[spans-2].Name = queue.ExceptionSpan
+		batch[spans-2].Name = semconv.ExceptionSpan
 		batch[spans-2].Attributes = rawjson.Value(`{"exception.type":"ValueError","exception.message":"boom"}`)
 		must[queue.SpansAdded](t)(s.AddSpans(ctx, batch))
 		must[queue.Attempt](t)(s.UpdateAttempt(ctx, id, attempt, queue.AttemptUpdate{Status: queue.Set(queue.AttemptFailed)}))
