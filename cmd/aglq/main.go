@@ -117,7 +117,7 @@ func (a *app) root() *cli.Command {
 			a.storeCommand(), a.workerCommand(), a.algorithmCommand(), a.runCommand(),
 			a.enqueueCommand(), a.rolloutsCommand(), a.attemptsCommand(), a.spansCommand(),
 			a.workersCommand(), a.resourcesCommand(), a.cancelCommand(), a.requeueCommand(),
-			a.versionCommand(),
+			a.benchCommand(), a.versionCommand(),
 		},
 	}
 	finish(root)
