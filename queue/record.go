@@ -105,6 +105,15 @@ func (r *Record) Attempt(id string) *Attempt {
 	return nil
 }
 
+// AttemptRefs names the attempts.
+func (r *Record) AttemptRefs() []AttemptRef {
+	out := make([]AttemptRef, len(r.Attempts))
+	for i := range r.Attempts {
+		out[i] = AttemptRef{RolloutID: r.Rollout.RolloutID, AttemptID: r.Attempts[i].AttemptID}
+	}
+	return out
+}
+
 // View is the rollout with a copy of its latest attempt.
 func (r *Record) View() AttemptedRollout {
 	v := AttemptedRollout{Rollout: r.Rollout}

@@ -34,6 +34,7 @@ func purgeAll(t *testing.T, b collections.Backend, old collections.Cutoffs) (sum
 		}
 		sum.Rollouts += got.Rollouts
 		sum.Spans += got.Spans
+		sum.Attempts = append(sum.Attempts, got.Attempts...)
 		if !got.More {
 			return sum
 		}
@@ -80,7 +81,9 @@ func finishedGo(t *testing.T, b collections.Backend) {
 	got := purgeAll(t, b, collections.Cutoffs{Now: 1000, Finished: 100})
 	same(t, "purged of what ended at the cutoff", got, collections.Purged{})
 	got = purgeAll(t, b, collections.Cutoffs{Now: 1000, Finished: 200})
-	same(t, "rollouts purged", got.Rollouts, 1)
+	same(t, "purged", got, collections.Purged{
+		Rollouts: 1, Attempts: []queue.AttemptRef{{RolloutID: "ro-old", AttemptID: "at-1"}},
+	})
 	if rs, err := b.Records(ctx, []string{"ro-old"}); err != nil || len(rs) != 0 {
 		t.Errorf("an old rollout is there still: %v, %v", rs, err)
 	}

@@ -35,8 +35,13 @@ func (b *Backend) Purge(_ context.Context, old collections.Cutoffs) (collections
 	}
 	if old.Finished > 0 {
 		if gone := b.dropFinished(old.Finished); len(gone) > 0 {
+			ids := make([]string, len(gone))
+			for i, r := range gone {
+				ids[i] = r.Rollout.RolloutID
+				out.Attempts = append(out.Attempts, r.AttemptRefs()...)
+			}
 			out.Rollouts = int64(len(gone))
-			b.purge.left = append(b.purge.left, remains{old.Now + collections.PurgeGrace, gone})
+			b.purge.left = append(b.purge.left, remains{old.Now + collections.PurgeGrace, ids})
 		}
 	}
 	if old.Spans > 0 {
@@ -48,7 +53,7 @@ func (b *Backend) Purge(_ context.Context, old collections.Cutoffs) (collections
 }
 
 // dropFinished deletes the rollouts that ended before a time.
-func (b *Backend) dropFinished(before float64) []string {
+func (b *Backend) dropFinished(before float64) []*queue.Record {
 	b.sections.Lock()
 	defer b.sections.Unlock()
 	old := func(r *queue.Record) bool {
@@ -60,12 +65,12 @@ func (b *Backend) dropFinished(before float64) []string {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var ids []string
+	var gone []*queue.Record
 	b.rollouts.remove(old, func(at *row, r *queue.Record) {
-		ids = append(ids, at.id)
+		gone = append(gone, r)
 		b.eviction.withdraw(at, r)
 	})
-	return ids
+	return gone
 }
 
 // remove deletes the rollouts that go; they are neither queued nor due. It moves

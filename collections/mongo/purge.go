@@ -134,28 +134,31 @@ func (b *Backend) purgeFinished(ctx context.Context, old collections.Cutoffs, ou
 	if old.Finished <= 0 {
 		return nil
 	}
-	n := 0
+	var gone []*queue.Record
 	err := b.inTransaction(ctx, func(ctx context.Context) (err error) {
-		n, err = b.discardFinished(ctx, old)
+		gone, err = b.discardFinished(ctx, old)
 		return err
 	})
 	if err != nil {
 		return wrap(err, "deleting old rollouts in MongoDB")
 	}
-	out.Rollouts += int64(n)
-	out.More = out.More || n == purgeRollouts
+	out.Rollouts += int64(len(gone))
+	for _, r := range gone {
+		out.Attempts = append(out.Attempts, r.AttemptRefs()...)
+	}
+	out.More = out.More || len(gone) == purgeRollouts
 	return nil
 }
 
 // discardFinished is the transaction of purgeFinished.
-func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs) (int, error) {
+func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs) ([]*queue.Record, error) {
 	var found []*queue.Record
 	err := each(ctx, b.rollouts.main, b.endedBefore(old.Finished), options.Find().
 		SetSort(bson.D{{Key: "t1", Value: 1}}).SetLimit(purgeRollouts).SetHint(byEnd).
 		SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}, {Key: "st", Value: 1}, {Key: "at.i", Value: 1}}),
 		func(raw bson.Raw) { found = append(found, decodeRecord(raw).Record) })
 	if err != nil || len(found) == 0 {
-		return 0, err
+		return nil, err
 	}
 	var change tally
 	ids := make([]string, len(found))
@@ -164,15 +167,15 @@ func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs) 
 		change.add(r, -1)
 	}
 	if _, err := b.rollouts.main.DeleteMany(ctx, b.idIn(ids)); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if _, err := b.waste.main.InsertOne(ctx, b.newWaste(old.Now+collections.PurgeGrace, ids, nil)); err != nil {
-		return 0, err
+		return nil, err
 	}
 	lane := b.lanes.take()
 	_, err = b.counts.main.UpdateOne(ctx, b.laneID(lane), change.update(b.partition), options.UpdateOne().SetUpsert(true))
 	b.lanes.give(lane, err != nil)
-	return len(found), err
+	return found, err
 }
 
 func (b *Backend) endedBefore(t float64) bson.Raw {

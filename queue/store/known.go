@@ -53,7 +53,8 @@ func (g *generations[K, V]) forget(key K) {
 
 // known remembers attempts that this process has seen, so that a span need not
 // ask the backend whether its attempt exists. An attempt, once made, goes away
-// only by [Store.Unclaim] in the process that claimed it.
+// only by [Store.Unclaim] in the process that claimed it, and when it is too old
+// to keep; where another process deletes it, its late spans go with it.
 type known struct {
 	generations[queue.AttemptRef, knownAttempt]
 }

@@ -73,6 +73,9 @@ func (s *Store) purge(ctx context.Context, r retention) error {
 		began := time.Now()
 		got, err := s.backend.Purge(ctx, r.cutoffs(s.now()))
 		rollouts, spans = rollouts+got.Rollouts, spans+got.Spans
+		for _, ref := range got.Attempts {
+			s.known.forget(ref)
+		}
 		if r.purged != nil && got.Rollouts+got.Spans > 0 {
 			r.purged(got.Rollouts, got.Spans)
 		}
