@@ -24,6 +24,7 @@ type Batch struct {
 	open   []string // undelivered ones, and some that were delivered since the last look
 	// waiting has the undelivered rollouts and their places.
 	waiting map[string]int
+	began   time.Time // when the first rollout came
 	// cost is what the last question about all of them took beyond the wait.
 	cost time.Duration
 }
@@ -62,10 +63,12 @@ func (b *Batch) Add(ctx context.Context, tasks []Task) error {
 		// The key makes a repeated call, even by a later process, find the
 		// rollouts of the first one.
 		key := b.opts.ID + "/" + strconv.Itoa(len(b.ids))
+		asked := time.Now()
 		rollouts, err := b.client.Store.Enqueue(queue.WithIdempotencyKey(ctx, key), reqs[:n])
 		if err != nil {
 			return fmt.Errorf("enqueueing rollouts %d to %d of batch %s: %w", len(b.ids), len(b.ids)+n-1, b.opts.ID, err)
 		}
+		b.client.opts.Observer.Enqueued(len(rollouts), time.Since(asked))
 		for i := range rollouts {
 			b.expect(rollouts[i].RolloutID, len(b.ids))
 		}
@@ -76,6 +79,9 @@ func (b *Batch) Add(ctx context.Context, tasks []Task) error {
 
 // expect counts a rollout as undelivered.
 func (b *Batch) expect(id string, place int) {
+	if len(b.waiting) == 0 {
+		b.began = time.Now()
+	}
 	b.ids = append(b.ids, id)
 	b.open = append(b.open, id)
 	b.waiting[id] = place
@@ -186,13 +192,19 @@ func (b *Batch) results(ctx context.Context, refill func(unfinished int) error) 
 
 // deliver fetches and hands out the results of a few finished rollouts.
 func (b *Batch) deliver(ctx context.Context, done []queue.Rollout, yield func(Result, error) bool) bool {
+	asked := time.Now()
 	results, err := b.harvest(ctx, done)
 	if err != nil {
 		yield(Result{}, fmt.Errorf("fetching results of batch %s: %w", b.opts.ID, err))
 		return false
 	}
+	b.client.opts.Observer.Harvested(len(results), time.Since(asked))
 	for _, r := range results {
 		delete(b.waiting, r.Rollout.RolloutID)
+		b.client.opts.Observer.Delivered(&r)
+		if len(b.waiting) == 0 {
+			b.client.opts.Observer.BatchEnded(time.Since(b.began))
+		}
 		if !yield(r, nil) {
 			return false
 		}

@@ -33,6 +33,8 @@ type Options struct {
 	Concurrency int
 	// NewID makes the ids of batches: queue.RandomID when nil.
 	NewID queue.IDFunc
+	// Observer is told what happens: nil for nobody.
+	Observer Observer
 }
 
 // Client runs batches on a store. It is safe for concurrent use; the batches it
@@ -50,6 +52,9 @@ func New(store queue.Store, opts Options) *Client {
 	opts.Concurrency = cmp.Or(opts.Concurrency, 8)
 	if opts.NewID == nil {
 		opts.NewID = queue.RandomID
+	}
+	if opts.Observer == nil {
+		opts.Observer = Unobserved{}
 	}
 	return &Client{Store: store, opts: opts}
 }
@@ -165,6 +170,7 @@ func (c *Client) Resume(ctx context.Context, batchID string) (*Batch, error) {
 			break
 		}
 	}
+	c.opts.Observer.Expected(len(b.ids))
 	if len(b.ids) == 0 {
 		return nil, queue.Errorf(queue.NotFound, "no rollout of batch %s in the store", batchID)
 	}

@@ -29,9 +29,9 @@ type console struct {
 	groups map[string]*consoleGroup
 }
 
-// consoleGroup holds the events of one family whose leading labels agree.
+// consoleGroup holds the events of one kind whose leading labels agree.
 type consoleGroup struct {
-	family *family
+	event  *eventDefinition
 	suffix string // the labels in braces
 	slots  [consoleSlots]consoleSlot
 }
@@ -46,14 +46,14 @@ func newConsole(out io.Writer, now func() time.Time) *console {
 	return &console{out: out, now: now, groups: map[string]*consoleGroup{}}
 }
 
-func (c *console) record(f *family, seconds float64, labels []string) {
+func (c *console) record(e *eventDefinition, seconds float64, labels []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	key := f.counter + "\x00" + strings.Join(labels[:f.group], "\x00")
+	key := e.counter + "\x00" + strings.Join(labels[:e.group], "\x00")
 	g := c.groups[key]
 	if g == nil {
-		g = &consoleGroup{family: f, suffix: labelSuffix(f, labels)}
+		g = &consoleGroup{event: e, suffix: labelSuffix(e, labels)}
 		c.groups[key] = g
 	}
 	g.slot(now.Unix()).add(seconds)
@@ -63,10 +63,10 @@ func (c *console) record(f *family, seconds float64, labels []string) {
 	}
 }
 
-func labelSuffix(f *family, labels []string) string {
-	pairs := make([]string, f.group)
+func labelSuffix(e *eventDefinition, labels []string) string {
+	pairs := make([]string, e.group)
 	for i := range pairs {
-		pairs[i] = f.labels[i] + "=" + labels[i]
+		pairs[i] = e.labels[i] + "=" + labels[i]
 	}
 	return "{" + strings.Join(pairs, ",") + "}"
 }
@@ -101,8 +101,8 @@ func (c *console) line(now int64) string {
 		elapsed := max(float64(now-first), consoleInterval.Seconds())
 		slices.Sort(samples)
 		entries = append(entries,
-			fmt.Sprintf("%s%s=%.2f/s", g.family.counter, g.suffix, float64(count)/elapsed),
-			fmt.Sprintf("%s%s=%s,%s,%s", g.family.histogram, g.suffix,
+			fmt.Sprintf("%s%s=%.2f/s", g.event.counter, g.suffix, float64(count)/elapsed),
+			fmt.Sprintf("%s%s=%s,%s,%s", g.event.histogram, g.suffix,
 				shortSeconds(quantile(samples, .50)), shortSeconds(quantile(samples, .95)), shortSeconds(quantile(samples, .99))))
 	}
 	slices.Sort(entries)

@@ -32,8 +32,8 @@ func TestPrometheusFamilies(t *testing.T) {
 	r := New(Options{Prometheus: true})
 	r.HTTP("/v1/agl/rollouts/{rollout_id}", "GET", 404, 3*time.Millisecond)
 	end := 12.5
-	r.RolloutFinished(queue.Rollout{Status: queue.RolloutSucceeded, Mode: queue.ModeVal, StartTime: 10, EndTime: &end})
-	r.RolloutFinished(queue.Rollout{Status: queue.RolloutFailed})
+	r.Queue().RolloutFinished(&queue.Rollout{RolloutID: "ro-1", Status: queue.RolloutSucceeded, Mode: queue.ModeVal, StartTime: 10, EndTime: &end})
+	r.Queue().RolloutFinished(&queue.Rollout{Status: queue.RolloutFailed})
 	text := scrape(t, r)
 	for _, want := range []string{
 		`agl_http_total{method="GET",path="/v1/agl/rollouts/{rollout_id}",status="404"} 1`,

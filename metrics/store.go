@@ -2,9 +2,9 @@ package metrics
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -19,39 +19,28 @@ type Backing interface {
 // public methods. Time spent waiting for work or for results counts.
 type Store struct {
 	Backing
-	recorder *Recorder
+	queue *Queue
 }
 
 var _ queue.Store = (*Store)(nil)
 
 // Store wraps a store so that its calls are recorded.
-func (r *Recorder) Store(s Backing) *Store { return &Store{s, r} }
+func (r *Recorder) Store(s Backing) *Store { return &Store{s, r.Queue()} }
 
-func (s *Store) observe(method string, start time.Time, err *error) {
-	s.recorder.record(storeCalls, time.Since(start).Seconds(), method, method, errorClass(*err))
+// calling is a call that has begun.
+type calling struct {
+	queue  *Queue
+	method string
+	began  time.Time
 }
 
-// errorClass is the status label of a call: the class that dashboards know such
-// an error by.
-func errorClass(err error) string {
-	switch {
-	case err == nil:
-		return "OK"
-	case errors.Is(err, context.Canceled):
-		return "CancelledError"
-	case errors.Is(err, context.DeadlineExceeded):
-		return "TimeoutError"
-	}
-	switch queue.KindOf(err) {
-	case queue.Invalid, queue.NotFound, queue.Conflict:
-		return "ValueError"
-	case queue.TooLarge:
-		return "DocumentTooLarge"
-	case queue.Unavailable:
-		return "ServerSelectionTimeoutError"
-	}
-	return "RuntimeError"
+// begin names the call to the backend, by ctx.
+func (s *Store) begin(ctx *context.Context, method string) calling {
+	*ctx = collections.WithCaller(*ctx, method)
+	return calling{s.queue, method, time.Now()}
 }
+
+func (c calling) end(err *error) { c.queue.called(c.method, c.began, *err) }
 
 // Enqueue implements queue.Store.
 func (s *Store) Enqueue(ctx context.Context, reqs []queue.Request) (_ []queue.Rollout, err error) {
@@ -59,7 +48,7 @@ func (s *Store) Enqueue(ctx context.Context, reqs []queue.Request) (_ []queue.Ro
 	if len(reqs) == 1 {
 		method = "enqueue_rollout"
 	}
-	defer s.observe(method, time.Now(), &err)
+	defer s.begin(&ctx, method).end(&err)
 	return s.Backing.Enqueue(ctx, reqs)
 }
 
@@ -69,61 +58,73 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) (_ []queue.AttemptedRo
 	if c.Limit == 1 {
 		method = "dequeue_rollout"
 	}
-	defer s.observe(method, time.Now(), &err)
-	return s.Backing.Claim(ctx, c)
+	call := s.begin(&ctx, method)
+	defer call.end(&err)
+	got, err := s.Backing.Claim(ctx, c)
+	s.queue.claimed(c, call.began, got, err)
+	return got, err
 }
 
 // Unclaim implements queue.Store.
 func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) (err error) {
-	defer s.observe("unclaim_rollouts", time.Now(), &err)
+	defer s.begin(&ctx, "unclaim_rollouts").end(&err)
 	return s.Backing.Unclaim(ctx, claims)
 }
 
 // Start implements queue.Store.
 func (s *Store) Start(ctx context.Context, req queue.Request, workerID *string) (_ queue.AttemptedRollout, err error) {
-	defer s.observe("start_rollout", time.Now(), &err)
+	defer s.begin(&ctx, "start_rollout").end(&err)
 	return s.Backing.Start(ctx, req, workerID)
 }
 
 // StartAttempt implements queue.Store.
 func (s *Store) StartAttempt(ctx context.Context, id string, workerID *string) (_ queue.AttemptedRollout, err error) {
-	defer s.observe("start_attempt", time.Now(), &err)
+	defer s.begin(&ctx, "start_attempt").end(&err)
 	return s.Backing.StartAttempt(ctx, id, workerID)
 }
 
 // Rollout implements queue.Store.
 func (s *Store) Rollout(ctx context.Context, id string) (_ *queue.AttemptedRollout, err error) {
-	defer s.observe("get_rollout_by_id", time.Now(), &err)
+	defer s.begin(&ctx, "get_rollout_by_id").end(&err)
 	return s.Backing.Rollout(ctx, id)
 }
 
 // Rollouts implements queue.Store.
 func (s *Store) Rollouts(ctx context.Context, q queue.RolloutQuery) (_ queue.Page[queue.AttemptedRollout], err error) {
-	defer s.observe("query_rollouts", time.Now(), &err)
+	defer s.begin(&ctx, "query_rollouts").end(&err)
 	return s.Backing.Rollouts(ctx, q)
+}
+
+// Explain implements queue.Store.
+func (s *Store) Explain(ctx context.Context, id string) (_ queue.Explanation, err error) {
+	defer s.begin(&ctx, "explain_rollout").end(&err)
+	return s.Backing.Explain(ctx, id)
 }
 
 // UpdateRollout implements queue.Store.
 func (s *Store) UpdateRollout(ctx context.Context, id string, u queue.RolloutUpdate) (_ queue.Rollout, err error) {
-	defer s.observe("update_rollout", time.Now(), &err)
+	defer s.begin(&ctx, "update_rollout").end(&err)
 	return s.Backing.UpdateRollout(ctx, id, u)
 }
 
 // Wait implements queue.Store.
 func (s *Store) Wait(ctx context.Context, ids []string, timeout time.Duration) (_ []queue.Rollout, err error) {
-	defer s.observe("wait_for_rollouts", time.Now(), &err)
-	return s.Backing.Wait(ctx, ids, timeout)
+	call := s.begin(&ctx, "wait_for_rollouts")
+	defer call.end(&err)
+	done, err := s.Backing.Wait(ctx, ids, timeout)
+	s.queue.waited(len(ids), call.began, done)
+	return done, err
 }
 
 // Attempts implements queue.Store.
 func (s *Store) Attempts(ctx context.Context, q queue.AttemptQuery) (_ queue.Page[queue.Attempt], err error) {
-	defer s.observe("query_attempts", time.Now(), &err)
+	defer s.begin(&ctx, "query_attempts").end(&err)
 	return s.Backing.Attempts(ctx, q)
 }
 
 // LatestAttempt implements queue.Store.
 func (s *Store) LatestAttempt(ctx context.Context, rolloutID string) (_ *queue.Attempt, err error) {
-	defer s.observe("get_latest_attempt", time.Now(), &err)
+	defer s.begin(&ctx, "get_latest_attempt").end(&err)
 	return s.Backing.LatestAttempt(ctx, rolloutID)
 }
 
@@ -131,31 +132,31 @@ func (s *Store) LatestAttempt(ctx context.Context, rolloutID string) (_ *queue.A
 func (s *Store) UpdateAttempt(
 	ctx context.Context, rolloutID, attemptID string, u queue.AttemptUpdate,
 ) (_ queue.Attempt, err error) {
-	defer s.observe("update_attempt", time.Now(), &err)
+	defer s.begin(&ctx, "update_attempt").end(&err)
 	return s.Backing.UpdateAttempt(ctx, rolloutID, attemptID, u)
 }
 
 // Workers implements queue.Store.
 func (s *Store) Workers(ctx context.Context, q queue.WorkerQuery) (_ queue.Page[queue.Worker], err error) {
-	defer s.observe("query_workers", time.Now(), &err)
+	defer s.begin(&ctx, "query_workers").end(&err)
 	return s.Backing.Workers(ctx, q)
 }
 
 // Worker implements queue.Store.
 func (s *Store) Worker(ctx context.Context, id string) (_ *queue.Worker, err error) {
-	defer s.observe("get_worker_by_id", time.Now(), &err)
+	defer s.begin(&ctx, "get_worker_by_id").end(&err)
 	return s.Backing.Worker(ctx, id)
 }
 
 // Heartbeat implements queue.Store.
 func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (_ queue.HeartbeatAnswer, err error) {
-	defer s.observe("update_worker", time.Now(), &err)
+	defer s.begin(&ctx, "update_worker").end(&err)
 	return s.Backing.Heartbeat(ctx, h)
 }
 
 // AddResources implements queue.Store.
 func (s *Store) AddResources(ctx context.Context, resources rawjson.Value) (_ queue.ResourcesUpdate, err error) {
-	defer s.observe("add_resources", time.Now(), &err)
+	defer s.begin(&ctx, "add_resources").end(&err)
 	return s.Backing.AddResources(ctx, resources)
 }
 
@@ -163,19 +164,19 @@ func (s *Store) AddResources(ctx context.Context, resources rawjson.Value) (_ qu
 func (s *Store) UpdateResources(
 	ctx context.Context, id string, resources rawjson.Value,
 ) (_ queue.ResourcesUpdate, err error) {
-	defer s.observe("update_resources", time.Now(), &err)
+	defer s.begin(&ctx, "update_resources").end(&err)
 	return s.Backing.UpdateResources(ctx, id, resources)
 }
 
 // Resources implements queue.Store.
 func (s *Store) Resources(ctx context.Context, id string) (_ *queue.ResourcesUpdate, err error) {
-	defer s.observe("get_resources_by_id", time.Now(), &err)
+	defer s.begin(&ctx, "get_resources_by_id").end(&err)
 	return s.Backing.Resources(ctx, id)
 }
 
 // LatestResources implements queue.Store.
 func (s *Store) LatestResources(ctx context.Context) (_ *queue.ResourcesUpdate, err error) {
-	defer s.observe("get_latest_resources", time.Now(), &err)
+	defer s.begin(&ctx, "get_latest_resources").end(&err)
 	return s.Backing.LatestResources(ctx)
 }
 
@@ -183,7 +184,7 @@ func (s *Store) LatestResources(ctx context.Context) (_ *queue.ResourcesUpdate, 
 func (s *Store) QueryResources(
 	ctx context.Context, q queue.ResourcesQuery,
 ) (_ queue.Page[queue.ResourcesUpdate], err error) {
-	defer s.observe("query_resources", time.Now(), &err)
+	defer s.begin(&ctx, "query_resources").end(&err)
 	return s.Backing.QueryResources(ctx, q)
 }
 
@@ -193,30 +194,41 @@ func (s *Store) NextSequence(ctx context.Context, rolloutID string, n int) (_ in
 	if n == 1 {
 		method = "get_next_span_sequence_id"
 	}
-	defer s.observe(method, time.Now(), &err)
+	defer s.begin(&ctx, method).end(&err)
 	return s.Backing.NextSequence(ctx, rolloutID, n)
 }
 
 // AddSpan implements queue.Store.
 func (s *Store) AddSpan(ctx context.Context, span queue.Span) (_ *queue.Span, err error) {
-	defer s.observe("add_span", time.Now(), &err)
-	return s.Backing.AddSpan(ctx, span)
+	defer s.begin(&ctx, "add_span").end(&err)
+	added, err := s.Backing.AddSpan(ctx, span)
+	switch {
+	case added != nil:
+		s.queue.ingested(1, 1, 0, err)
+	case queue.KindOf(err) == queue.NotFound:
+		s.queue.ingested(1, 0, 1, nil)
+	default:
+		s.queue.ingested(1, 0, 0, err)
+	}
+	return added, err
 }
 
 // AddSpans implements queue.Store.
 func (s *Store) AddSpans(ctx context.Context, spans []queue.Span) (_ queue.SpansAdded, err error) {
-	defer s.observe("add_many_spans", time.Now(), &err)
-	return s.Backing.AddSpans(ctx, spans)
+	defer s.begin(&ctx, "add_many_spans").end(&err)
+	added, err := s.Backing.AddSpans(ctx, spans)
+	s.queue.ingested(len(spans), len(added.Stored), added.Rejected, err)
+	return added, err
 }
 
 // Spans implements queue.Store.
 func (s *Store) Spans(ctx context.Context, q queue.SpanQuery) (_ queue.Page[queue.Span], err error) {
-	defer s.observe("query_spans", time.Now(), &err)
+	defer s.begin(&ctx, "query_spans").end(&err)
 	return s.Backing.Spans(ctx, q)
 }
 
 // Statistics implements queue.Store.
 func (s *Store) Statistics(ctx context.Context) (_ queue.Statistics, err error) {
-	defer s.observe("statistics", time.Now(), &err)
+	defer s.begin(&ctx, "statistics").end(&err)
 	return s.Backing.Statistics(ctx)
 }

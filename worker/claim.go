@@ -29,6 +29,9 @@ func (w *Worker) claims(ctx, tasks context.Context, running *sync.WaitGroup) err
 		wait := w.wait(idleSince)
 		got, err := w.claim(ctx, limit, wait)
 		w.heard(err)
+		if err != nil && ctx.Err() == nil {
+			w.opts.Observer.StoreFailed(CallClaim)
+		}
 		for i := range got {
 			t := w.newTask(got[i])
 			w.take(t)

@@ -18,6 +18,12 @@ func (w *Worker) beat(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case err == nil:
+			w.opts.Observer.HeartbeatAnswered(w.opts.ID)
+		default:
+			w.opts.Observer.StoreFailed(CallHeartbeat)
+		}
+		switch {
 		case err != nil && !failing:
 			w.log.Warn("heartbeats fail", "error", err)
 		case err == nil && failing:

@@ -75,6 +75,7 @@ func (s *sender) add(ctx context.Context, from *outbox, span queue.Span) error {
 			s.mu.Lock()
 			from.missing++
 			s.mu.Unlock()
+			s.w.opts.Observer.SpansDropped(1, Stopped)
 			return context.Cause(ctx)
 		}
 		s.mu.Lock()
@@ -217,15 +218,20 @@ func (s *sender) deliver(ctx context.Context, batch []parcel) {
 	for failed := 0; ; {
 		added, err := s.w.store.AddSpans(ctx, spans)
 		s.w.heard(err)
+		if err != nil && ctx.Err() == nil {
+			s.w.opts.Observer.StoreFailed(CallSpans)
+		}
 		switch {
 		case err == nil:
 			if added.Rejected > 0 {
 				s.w.log.Warn("the store rejected spans", "spans", added.Rejected, "reason", added.Reason)
+				s.w.opts.Observer.SpansDropped(added.Rejected, Refused)
 				s.blame(ctx, batch, added.Rejected)
 			}
 			s.settle(batch, 0)
 			return
 		case ctx.Err() != nil:
+			s.w.opts.Observer.SpansDropped(len(batch), Stopped)
 			s.settle(batch, 1)
 			return
 		case queue.KindOf(err) != queue.Unavailable:
@@ -248,6 +254,7 @@ func (s *sender) divide(ctx context.Context, batch []parcel, err error) {
 		p := batch[0]
 		s.w.log.Error("a span was refused", "rollout_id", p.span.RolloutID, "attempt_id", p.span.AttemptID,
 			"name", p.span.Name, "error", err)
+		s.w.opts.Observer.SpansDropped(1, Refused)
 		s.settle(batch, 1)
 		return
 	}

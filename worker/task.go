@@ -130,19 +130,22 @@ func (t *Task) attrs(more ...any) []any {
 func (w *Worker) runTask(tasks context.Context, t *Task) {
 	defer w.release(t)
 	began := time.Now()
+	w.opts.Observer.TaskStarted()
+	status := NotHeld
+	defer func() { w.opts.Observer.TaskEnded(t.ref.RolloutID, status, time.Since(began)) }()
 	ctx, cancel := t.context(tasks)
 	defer cancel()
 	t.resources = sync.OnceValues(func() (*queue.ResourcesUpdate, error) { return t.fetchResources(ctx) })
 	w.log.Debug("task starts", t.attrs()...)
 	result, err := w.call(ctx, t)
 	cause := context.Cause(ctx)
-	if lost, status := t.lost(); lost {
-		w.abandon(t, status)
+	if lost, rolloutStatus := t.lost(); lost {
+		w.abandon(t, rolloutStatus)
 		return
 	}
 	report, end := reportContext(tasks)
 	defer end()
-	w.conclude(report, t, t.outcome(report, result, err, cause), time.Since(began))
+	status = w.conclude(report, t, t.outcome(report, result, err, cause), time.Since(began))
 }
 
 // context is the task's own: it ends with the worker's tasks, with the task's
@@ -268,8 +271,8 @@ func addMember(dst []byte, key string, val rawjson.Value) []byte {
 }
 
 // conclude stores what is left of the task's spans and then finishes its
-// attempt.
-func (w *Worker) conclude(ctx context.Context, t *Task, e ending, took time.Duration) {
+// attempt. It returns what the observer is told of the end.
+func (w *Worker) conclude(ctx context.Context, t *Task, e ending, took time.Duration) string {
 	if missing := w.spans.flush(ctx, &t.out); missing > 0 {
 		e.metadata = addMember(e.metadata, "spans_dropped", rawjson.AppendInt(nil, int64(missing)))
 		w.log.Error("spans could not be stored", t.attrs("spans", missing)...)
@@ -282,16 +285,18 @@ func (w *Worker) conclude(ctx context.Context, t *Task, e ending, took time.Dura
 	for {
 		_, err := w.store.UpdateAttempt(ctx, t.ref.RolloutID, t.ref.AttemptID, u)
 		w.heard(err)
-		switch {
-		case err == nil:
+		if err == nil {
 			w.log.Info("task ends", withError(t.attrs("status", string(e.status), "took", took), e.err)...)
-			return
+			return string(e.status)
+		}
+		w.opts.Observer.StoreFailed(CallReport)
+		switch {
 		case hopeless(err):
 			w.log.Error("the end of a task was refused", t.attrs("status", string(e.status), "error", err)...)
-			return
+			return Unreported
 		case ctx.Err() != nil || w.storeGone():
 			w.log.Error("the end of a task could not be reported", t.attrs("status", string(e.status), "error", err)...)
-			return
+			return Unreported
 		}
 		w.log.Warn("the end of a task could not be reported yet", t.attrs("error", err, "again_in", pause)...)
 		pauseFor(ctx, w.jittered(pause))
@@ -307,6 +312,7 @@ func (w *Worker) abandon(t *Task, status queue.RolloutStatus) {
 	}
 	if n := w.spans.drop(&t.out); n > 0 {
 		w.log.Warn("spans of a task that is no longer held are dropped", t.attrs("spans", n)...)
+		w.opts.Observer.SpansDropped(n, NotHeld)
 	}
 }
 

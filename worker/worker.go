@@ -93,6 +93,8 @@ type Options struct {
 	StoreURL string
 	// Logger takes the log: slog.Default() when nil.
 	Logger *slog.Logger
+	// Observer is told what the worker does; nil for nobody.
+	Observer Observer
 	// Now is the clock of spans: time.Now when nil.
 	Now func() time.Time
 }
@@ -135,6 +137,9 @@ func New(s queue.Store, h Handler, opts Options) *Worker {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	if opts.Observer == nil {
+		opts.Observer = unobserved{}
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -165,6 +170,8 @@ func (w *Worker) Drain() { w.drainOnce.Do(func() { close(w.draining) }) }
 func (w *Worker) Run(ctx context.Context) error {
 	w.log.Info("worker starts", "concurrency", w.opts.Concurrency, "pid", os.Getpid())
 	w.contact.Store(time.Now().UnixNano())
+	w.opts.Observer.WorkerStarted(w.opts.ID, w.opts.Concurrency, w.opts.HeartbeatInterval > 0)
+	defer w.opts.Observer.WorkerEnded(w.opts.ID)
 
 	tasks, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)

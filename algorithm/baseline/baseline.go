@@ -57,6 +57,8 @@ type Config struct {
 	// Adapt, when not nil, turns the latest attempt's spans into data for the log.
 	Adapt  func([]queue.Span) (any, error)
 	Logger *slog.Logger // slog.Default when nil
+	// Observer is told what happens, an epoch being a batch: nil for nobody.
+	Observer algorithm.Observer
 	// OnResult is called with each finished rollout, on the goroutine of Run.
 	OnResult func(algorithm.Result)
 }
@@ -86,6 +88,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.MaxQueueLength = max(cmp.Or(c.MaxQueueLength, DefaultMaxQueueLength), 0)
 	c.SpanVerbosity = cmp.Or(c.SpanVerbosity, Keys)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
+	if c.Observer == nil {
+		c.Observer = algorithm.Unobserved{}
+	}
 	switch {
 	case len(c.Train)+len(c.Val) == 0:
 		return c, queue.Errorf(queue.Invalid, "there are neither train nor val tasks; baseline needs one of them")
@@ -114,9 +119,11 @@ func Run(ctx context.Context, store queue.Store, config Config) (Summary, error)
 	}
 	for epoch := range r.Epochs {
 		r.Logger.Info("epoch begins", "epoch", epoch+1, "epochs", r.Epochs)
+		began := time.Now()
 		if err := r.epoch(ctx); err != nil {
 			return r.summary, fmt.Errorf("epoch %d: %w", epoch+1, err)
 		}
+		r.Observer.BatchEnded(time.Since(began))
 	}
 	return r.summary, nil
 }
@@ -197,12 +204,14 @@ func (r *runner) enqueue(ctx context.Context, index int) error {
 	if task.Input == nil {
 		task.Input = rawjson.Null
 	}
+	asked := time.Now()
 	rollouts, err := r.store.Enqueue(ctx, []queue.Request{{
 		Input: task.Input, Mode: mode, ResourcesID: r.resourcesID, Config: r.Rollout, Metadata: task.Metadata,
 	}})
 	if err != nil {
 		return fmt.Errorf("enqueueing task %d: %w", index, err)
 	}
+	r.Observer.Enqueued(1, time.Since(asked))
 	id := rollouts[0].RolloutID
 	r.open = append(r.open, id)
 	r.Logger.Info("rollout enqueued", "rollout_id", id, "mode", string(mode), "sample", string(task.Input))
@@ -253,6 +262,7 @@ func (r *runner) look(ctx context.Context) error {
 	for _, id := range asked {
 		if !known[id] {
 			r.Logger.Error("rollout is gone from the store", "rollout_id", id)
+			r.Observer.Expected(-1)
 			r.summary.Lost++
 		}
 	}
@@ -268,6 +278,7 @@ func (r *runner) finish(ctx context.Context, rollout *queue.AttemptedRollout) er
 		seconds = *rollout.EndTime - rollout.StartTime
 	}
 	r.Logger.Info("rollout finished", "rollout_id", id, "status", string(rollout.Status), "seconds", seconds)
+	asked := time.Now()
 	attempts, err := r.store.Attempts(ctx, queue.AttemptQuery{RolloutID: id, Paging: queue.Paging{SortBy: "sequence_id", Limit: -1}})
 	if err != nil {
 		return fmt.Errorf("fetching the attempts of rollout %s: %w", id, err)
@@ -292,6 +303,7 @@ func (r *runner) finish(ctx context.Context, rollout *queue.AttemptedRollout) er
 			r.logSpan(&spans.Items[j])
 		}
 	}
+	r.Observer.Harvested(1, time.Since(asked))
 	r.count(&result)
 	return nil
 }
@@ -309,6 +321,7 @@ func (r *runner) count(result *algorithm.Result) {
 	if reward, ok := semconv.FinalReward(result.Spans); ok {
 		result.Reward = &reward
 	}
+	r.Observer.Delivered(result)
 	s := &r.summary
 	s.ByStatus[result.Rollout.Status]++
 	if reward, ok := result.FiniteReward(); ok {
