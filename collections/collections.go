@@ -19,6 +19,7 @@ import (
 	"context"
 
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 )
 
 // Backend keeps the data of one partition. All methods are safe for concurrent
@@ -30,6 +31,7 @@ type Backend interface {
 	Spans
 	Scans
 	Retention
+	Payloads
 
 	// Atomic runs fn as one section. Fn may run several times, when what it read
 	// was changed by another section meanwhile, so its only effects are those
@@ -168,6 +170,23 @@ type Counter struct {
 func ErrNumbersUsedUp(rolloutID string) error {
 	return queue.Errorf(queue.Conflict, "the span numbers of rollout %s are used up; number its spans yourself, below the largest sequence_id stored", rolloutID)
 }
+
+// Payloads are what callers own: any JSON, up to [MaxPayload] bytes if it is
+// staged. Records that a section reads may hold stubs in place of large ones.
+// A section writes a stub as it does any payload, and only Complete shows what
+// it stands for; records and spans read otherwise are complete.
+type Payloads interface {
+	// Stage writes those payloads that are larger than over bytes ahead of the
+	// section that will refer to them, and puts stubs in their places, where that
+	// is of use. A payload is referred to once, and within a minute.
+	Stage(ctx context.Context, over int, payloads ...*rawjson.Value) error
+	// Complete replaces stubs by what they stand for.
+	Complete(ctx context.Context, payloads ...*rawjson.Value) error
+}
+
+// MaxPayload is the size of the largest payload that every backend keeps, in
+// bytes.
+const MaxPayload = 64 << 20
 
 // Retention deletes what is old, a batch at a time. Any number of processes may
 // do so at once, and any of them may die at any moment: the next call goes on.

@@ -68,7 +68,7 @@ type Backend struct {
 	partition string
 	log       *slog.Logger
 
-	rollouts, workers, resources, receipts, counts, spans, counters, waste, meta handles
+	rollouts, workers, resources, receipts, counts, spans, counters, payloads, waste, meta handles
 
 	id       int64 // of this process, as the holder of leases
 	purging  purging
@@ -153,7 +153,7 @@ func journaled() *writeconcern.WriteConcern {
 func (b *Backend) collections() map[string]*handles {
 	return map[string]*handles{
 		"rollouts": &b.rollouts, "workers": &b.workers, "resources": &b.resources, "receipts": &b.receipts,
-		"rollout_counts": &b.counts, "spans": &b.spans, "span_sequence_ids": &b.counters, "waste": &b.waste, "schema": &b.meta,
+		"rollout_counts": &b.counts, "spans": &b.spans, "span_sequence_ids": &b.counters, "waste": &b.waste, "payloads": &b.payloads, "schema": &b.meta,
 	}
 }
 

@@ -19,6 +19,7 @@ type writes struct {
 	to      *driver.Collection
 	inserts []bson.Raw
 	updates []driver.WriteModel // each matches one document unless it has changed
+	deletes []string            // of waste, by _id
 	// absent holds for inserts whose absence the section relied on: one that
 	// exists after all means that the section has to run again.
 	absent bool
@@ -42,6 +43,7 @@ func (s *section) commit() error {
 	p.add(documentWrites(s, s.b.workers, &s.workers, s.b.encodeWorker))
 	p.add(documentWrites(s, s.b.resources, &s.resources, s.b.encodeResources))
 	p.add(documentWrites(s, s.b.receipts, &s.receipts, s.b.encodeReceipt))
+	p.add(s.wasteWrites())
 	p.relied = relied(&s.rollouts) + relied(&s.workers) + relied(&s.resources) + relied(&s.receipts)
 	switch {
 	case p.count == 0 && p.relied < 2 && !s.guessed():
@@ -56,7 +58,7 @@ func (s *section) commit() error {
 }
 
 func (p *plan) add(w writes) {
-	n := len(w.inserts) + len(w.updates)
+	n := len(w.inserts) + len(w.updates) + len(w.deletes)
 	if n > 0 {
 		p.of = append(p.of, w)
 		p.count += n
@@ -291,6 +293,11 @@ func (s *section) transact(of []writes, change *tally) error {
 
 func (s *section) writeAll(ctx context.Context, of []writes, change *tally, lane int) error {
 	for _, w := range of {
+		if len(w.deletes) > 0 {
+			if err := takeBack(ctx, w.to, w.deletes); err != nil {
+				return err
+			}
+		}
 		if len(w.inserts) > 0 {
 			if _, err := w.to.InsertMany(ctx, w.inserts); err != nil {
 				return insertError(err, w)

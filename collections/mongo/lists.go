@@ -58,6 +58,9 @@ func (b *Backend) oneResources(ctx context.Context, filter bson.Raw, o *options.
 	defer cancel()
 	var out *queue.ResourcesUpdate
 	err := each(ctx, b.resources.main, filter, o, func(raw bson.Raw) { out, _, _ = decodeResources(raw) })
+	if err == nil && out != nil {
+		err = b.Complete(ctx, &out.Resources)
+	}
 	return out, wrap(err, "reading resources from MongoDB")
 }
 
@@ -89,5 +92,10 @@ func (b *Backend) QueryResources(ctx context.Context, q queue.ResourcesQuery) (q
 		u, _, _ := decodeResources(raw)
 		page.Items[places[u.ResourcesID]] = u
 	})
+	for _, u := range page.Items {
+		if err == nil {
+			err = b.Complete(ctx, &u.Resources)
+		}
+	}
 	return page, wrap(err, "listing resources from MongoDB")
 }

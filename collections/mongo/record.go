@@ -21,6 +21,7 @@ import (
 //	cf   config   in, md  input and metadata, JSON text
 //	at   attempts, each i id, n sequence, st, t0, t1, w worker, hb heartbeat, md, lo lost
 //	q    place in the queue    due  next watchdog check    ls  lease    sp  spans
+//	pl   stubs of payloads kept elsewhere, which stand in their places too
 
 // encodeRecord makes the document of a new rollout.
 func (b *Backend) encodeRecord(r *queue.Record, revision, order int64) bson.Raw {
@@ -52,6 +53,9 @@ func (b *Backend) encodeRecord(r *queue.Record, revision, order int64) bson.Raw 
 	}
 	if r.Spans != 0 {
 		d.int("sp", r.Spans)
+	}
+	if stubs := recordStubs(r); len(stubs) > 0 {
+		d.texts("pl", stubs)
 	}
 	return d.done()
 }
@@ -125,6 +129,13 @@ func encodeChange(before, after *queue.Record, revision int64) bson.Raw {
 	changeFloat(set, unset, "ls", positive(before.Lease), positive(after.Lease))
 	if before.Spans != after.Spans {
 		set.int("sp", after.Spans)
+	}
+	if stubs := recordStubs(after); !slices.Equal(stubs, recordStubs(before)) {
+		if len(stubs) > 0 {
+			set.texts("pl", stubs)
+		} else {
+			unset.flag("pl")
+		}
 	}
 	return encodeUpdate(set, unset)
 }

@@ -18,9 +18,14 @@ var light = bson.D{{Key: "in", Value: 0}, {Key: "md", Value: 0}, {Key: "cf", Val
 func (b *Backend) Records(ctx context.Context, ids []string) ([]*queue.Record, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	return b.records(ctx, ids)
+	out, err := b.records(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	return out, b.completeRecords(ctx, out)
 }
 
+// records may hold stubs.
 func (b *Backend) records(ctx context.Context, ids []string) ([]*queue.Record, error) {
 	from := b.rollouts.main
 	if len(ids) > 1 {
@@ -48,6 +53,9 @@ func (b *Backend) Finished(ctx context.Context, ids []string) (done []*queue.Rec
 	if len(ids) <= fewIDs {
 		all, err := b.records(ctx, ids)
 		done := slices.DeleteFunc(all, func(r *queue.Record) bool { return !r.Rollout.Status.Finished() })
+		if err == nil {
+			err = b.completeRecords(ctx, done)
+		}
 		return done, len(all) - len(done), err
 	}
 	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}, {Key: "st", Value: 1}})
@@ -73,7 +81,7 @@ func (b *Backend) Finished(ctx context.Context, ids []string) (done []*queue.Rec
 	}
 	before := len(done)
 	done = slices.DeleteFunc(done, func(r *queue.Record) bool { return !r.Rollout.Status.Finished() })
-	return done, pending + before - len(done), nil
+	return done, pending + before - len(done), b.completeRecords(ctx, done)
 }
 
 // Overdue implements collections.Rollouts.
@@ -127,6 +135,9 @@ func (b *Backend) QueryRollouts(ctx context.Context, q queue.RolloutQuery) (queu
 		page, err = b.rolloutsByStart(ctx, q)
 	} else {
 		page, err = b.rolloutsBySearch(ctx, q)
+	}
+	if err == nil {
+		err = b.completeRecords(ctx, page.Items)
 	}
 	return page, wrap(err, "listing rollouts from MongoDB")
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 )
 
 // place is what a cursor stands for: the key of the last document of a page in
@@ -110,8 +111,11 @@ func (b *Backend) ScanRollouts(ctx context.Context, after collections.Cursor, li
 	err = p.scan(ctx, b.rollouts.main, b.mine(), o, newRoom(limit), func(raw bson.Raw) (place, int) {
 		r := decodeRecord(raw)
 		out = append(out, r.Record)
-		return place{Start: r.Rollout.StartTime, Order: r.order}, payloadSize(r.Record)
+		return place{Start: r.Rollout.StartTime, Order: r.order}, payloadSize(r.Record) + stubbedSize(stubsOf(r.Record))
 	})
+	if err == nil {
+		err = b.completeRecords(ctx, out)
+	}
 	if err != nil {
 		return nil, "", wrap(err, "scanning rollouts in MongoDB")
 	}
@@ -135,8 +139,13 @@ func (b *Backend) ScanResources(ctx context.Context, after collections.Cursor, l
 	next, err := b.scanInOrder(ctx, b.resources.main, after, limit, func(raw bson.Raw) (int64, int) {
 		u, _, order := decodeResources(raw)
 		out = append(out, u)
-		return order, len(u.Resources)
+		return order, max(len(u.Resources), stubbedSize([]*rawjson.Value{&u.Resources}))
 	})
+	for _, u := range out {
+		if err == nil {
+			err = b.Complete(ctx, &u.Resources)
+		}
+	}
 	return out, next, wrap(err, "scanning resources in MongoDB")
 }
 
@@ -178,7 +187,7 @@ func (b *Backend) ScanSpans(ctx context.Context, rolloutIDs []string, after coll
 		s := decodeSpan(raw)
 		out = append(out, *s)
 		order, _ := raw.Lookup("o").AsInt64OK()
-		return place{Rollout: s.RolloutID, Number: s.SequenceID, Order: order, Attempt: s.AttemptID}, s.Size()
+		return place{Rollout: s.RolloutID, Number: s.SequenceID, Order: order, Attempt: s.AttemptID}, s.Size() + stubbedSize(spanPayloads(s))
 	}
 	if after != "" {
 		rest, found := slices.BinarySearch(rolloutIDs, p.Rollout)
@@ -197,6 +206,9 @@ func (b *Backend) ScanSpans(ctx context.Context, rolloutIDs []string, after coll
 		filter.texts("$in", rolloutIDs)
 		filter.close(at)
 		err = p.scan(ctx, b.spans.main, filter.done(), options.Find().SetHint(bySequence).SetSort(spanSort), left, decode)
+	}
+	if err == nil {
+		err = b.completeSpans(ctx, out)
 	}
 	if err != nil {
 		return nil, "", wrap(err, "scanning spans in MongoDB")

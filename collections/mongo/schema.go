@@ -30,6 +30,7 @@ const (
 	byOrder      = "order"
 	byUpdate     = "update"
 	bySequence   = "sequence"
+	byRollout    = "rollout"
 )
 
 // prepare makes the database fit for use.
@@ -148,6 +149,7 @@ func (b *Backend) createIndexes(ctx context.Context) error {
 		b.receipts.main:  {ttl},
 		b.counts.main:    {index(byOrder, "p", 1)},
 		b.waste.main:     {index(byDue, "p", 1, "at", 1)},
+		b.payloads.main:  {partial("o", index(byStored, "p", 1, "o", 1)), partial("o", index(byRollout, "p", 1, "r", 1))},
 		// The attempt is there to be filtered by without reading the span.
 		b.spans.main: {index(bySequence, "p", 1, "r", 1, "n", 1, "o", 1, "a", 1)},
 	}

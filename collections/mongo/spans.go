@@ -25,8 +25,8 @@ func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 	docs := make([]bson.Raw, len(spans))
 	for i := range spans {
 		docs[i] = b.encodeSpan(&spans[i])
-		if err := tooLarge("span", spans[i].SpanID, len(docs[i])); err != nil {
-			return nil, err
+		if len(docs[i]) > maxDocument {
+			return b.insertAroundBig(ctx, spans, i, len(docs[i]))
 		}
 	}
 	stored := slices.Repeat([]bool{true}, len(spans))
@@ -70,6 +70,9 @@ func (b *Backend) QuerySpans(ctx context.Context, q queue.SpanQuery) (queue.Page
 		page, err = b.spansByNumber(ctx, q)
 	} else {
 		page, err = b.spansBySearch(ctx, q)
+	}
+	if err == nil {
+		err = b.completeSpans(ctx, page.Items)
 	}
 	return page, wrap(err, "listing spans from MongoDB")
 }
