@@ -31,8 +31,6 @@ type Options struct {
 	Console io.Writer
 	// Now is the clock of the console's window; nil is time.Now.
 	Now func() time.Time
-	// Database is that of the database label; "" where there is none.
-	Database string
 }
 
 // Recorder is the registry of a process. Its parts register themselves when they
@@ -40,6 +38,7 @@ type Options struct {
 // concurrent use. Use New.
 type Recorder struct {
 	options  Options
+	database string
 	registry *prometheus.Registry
 	console  *console
 
@@ -67,6 +66,10 @@ func New(o Options) *Recorder {
 	r.algorithm = sync.OnceValue(func() *Algorithm { return newAlgorithm(r) })
 	return r
 }
+
+// SetDatabase names the database that the store works on, for the label database
+// of its operations. Call it before Queue; there is none where it is not called.
+func (r *Recorder) SetDatabase(name string) { r.database = name }
 
 // Queue records what happens in a store.
 func (r *Recorder) Queue() *Queue { return r.queue() }

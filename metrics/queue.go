@@ -44,7 +44,7 @@ func newQueue(r *Recorder) *Queue {
 		calls:      newPair[callLabels](r, storeCalls),
 		operations: newPair[operationLabels](r, collectionOps),
 		ends:       newPair[endLabels](r, rolloutEnds),
-		database:   r.options.Database,
+		database:   r.database,
 		wait:       traced{Observer: r.histogram(queueWait).WithLabelValues()},
 		requeues:   r.counters(requeues),
 		commits:    r.histograms(commitSeconds),

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	monitor "go.mongodb.org/mongo-driver/v2/event"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
@@ -58,6 +59,10 @@ type Options struct {
 	Partition string
 	// Logger is where retries are reported; nil is slog.Default().
 	Logger *slog.Logger
+	// Commands and Pool, if not nil, are told of every command and of the
+	// connections to the servers.
+	Commands *monitor.CommandMonitor
+	Pool     *monitor.PoolMonitor
 }
 
 // Backend implements collections.Backend. Use Open. It holds no state that
@@ -113,7 +118,11 @@ func open(ctx context.Context, o Options, clientOptions *options.ClientOptions) 
 		SetReadPreference(readpref.Primary()).
 		SetReadConcern(readconcern.Majority()).
 		SetWriteConcern(journaled()).
-		SetRetryReads(true).SetRetryWrites(true)
+		SetRetryReads(true).SetRetryWrites(true).
+		SetPoolMonitor(o.Pool)
+	if o.Commands != nil { // else what tests have set
+		clientOptions.SetMonitor(o.Commands)
+	}
 	if parsed.ServerSelectionTimeout == 0 {
 		clientOptions.SetServerSelectionTimeout(selectTimeout)
 	}
@@ -164,6 +173,9 @@ func bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 	return context.WithTimeout(ctx, callTimeout)
 }
+
+// Database is the name of the database in use.
+func (b *Backend) Database() string { return b.database.Name() }
 
 // Ping implements collections.Backend: a primary answers.
 func (b *Backend) Ping(ctx context.Context) error {

@@ -67,7 +67,7 @@ type Options struct {
 	AuthToken string
 	// Dashboard holds index.html and assets/; nil is no dashboard.
 	Dashboard fs.FS
-	// Metrics answers /v1/prometheus and below; nil is 404.
+	// Metrics answers /v1/prometheus and below, and /metrics; nil is 404.
 	Metrics http.Handler
 	// Observe, if not nil, is told of every answer: the route's template or
 	// "other", the method, the status (499 when the client went away first), and
@@ -160,7 +160,7 @@ func (s *Server) dispatch(c *call) {
 		if err := route.serve(c); err != nil {
 			c.error(err)
 		}
-	case path == "/v1/prometheus" || strings.HasPrefix(path, "/v1/prometheus/"):
+	case isMetrics(path) && (s.options.Metrics != nil || path != plainMetrics):
 		s.serveMetrics(c)
 	case len(found.methods) == 0 && !strings.HasPrefix(path, "/v1/"):
 		s.serveStatic(c)
@@ -171,7 +171,24 @@ func (s *Server) dispatch(c *call) {
 	}
 }
 
+// Where the metrics are: at the reference's place, with or without a slash at its
+// end, and where Prometheus looks by itself. Without metrics the latter is the
+// dashboard's.
+const (
+	referenceMetrics = "/v1/prometheus"
+	plainMetrics     = "/metrics"
+)
+
+func isMetrics(path string) bool {
+	return path == plainMetrics || path == referenceMetrics || strings.HasPrefix(path, referenceMetrics+"/")
+}
+
 func (s *Server) serveMetrics(c *call) {
+	c.route = referenceMetrics
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		c.notAllowed("GET, HEAD")
+		return
+	}
 	if s.options.Metrics == nil {
 		c.detail(http.StatusNotFound, "Not Found")
 		return
@@ -180,7 +197,7 @@ func (s *Server) serveMetrics(c *call) {
 }
 
 func (s *Server) authorized(c *call, path string) bool {
-	if s.options.AuthToken == "" || path == health || !strings.HasPrefix(path, "/v1/") {
+	if s.options.AuthToken == "" || path == health || !strings.HasPrefix(path, "/v1/") && !isMetrics(path) {
 		return true
 	}
 	token, ok := strings.CutPrefix(c.r.Header.Get("Authorization"), "Bearer ")
