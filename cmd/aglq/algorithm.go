@@ -58,7 +58,7 @@ func (a *app) baselineCommand() *cli.Command {
 				Name: "span-verbosity", Value: string(baseline.Keys), Usage: "how much of the spans is logged: `keys`, key_values or none",
 				Validator: oneOf(string(baseline.Keys), string(baseline.KeyValues), string(baseline.None)),
 			},
-		}, rolloutLimitFlags(), logFlags()),
+		}, rolloutLimitFlags(), []cli.Flag{metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.baseline),
 	}
 }
@@ -74,7 +74,7 @@ func (a *app) baseline(ctx context.Context, cmd *cli.Command) error {
 	config := baseline.Config{
 		Epochs: cmd.Int("epochs"), PollingInterval: cmd.Duration("polling-interval"),
 		MaxQueueLength: cmd.Int("max-queue-length"), SpanVerbosity: baseline.Verbosity(cmd.String("span-verbosity")),
-		Rollout: rolloutConfig(cmd), Logger: log,
+		Rollout: rolloutConfig(cmd), Logger: log, Observer: a.algorithmObserver(cmd),
 	}
 	if config.MaxQueueLength == 0 {
 		config.MaxQueueLength = -1 // 0 would be the default
@@ -91,6 +91,11 @@ func (a *app) baseline(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 	}
+	halt, err := a.serveMetrics(cmd, log)
+	if err != nil {
+		return err
+	}
+	defer halt()
 	return a.withPatientStore(ctx, cmd, func(s *client.Client) error {
 		tally := newTally((len(config.Train) + len(config.Val)) * config.Epochs)
 		config.OnResult = func(r algorithm.Result) { tally.add(r) }
@@ -146,7 +151,7 @@ func (a *app) cemCommand() *cli.Command {
 				Validator: oneOf(names(queue.Modes)...),
 			},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON: a line a round, then the final state"},
-		}, rolloutLimitFlags(), logFlags()),
+		}, rolloutLimitFlags(), []cli.Flag{metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.cem),
 	}
 }
@@ -175,13 +180,18 @@ func (a *app) cem(ctx context.Context, cmd *cli.Command) error {
 		Elite: cmd.Float("elite"), Rate: cmd.Float("rate"), MinStd: cmd.Float("min-std"), Seed: cmd.Uint64("seed"),
 		Mode: queue.Mode(cmd.String("mode")), Rollout: rolloutConfig(cmd),
 	}
+	halt, err := a.serveMetrics(cmd, log)
+	if err != nil {
+		return err
+	}
+	defer halt()
 	return a.withPatientStore(ctx, cmd, func(s *client.Client) error {
 		tally := newTally(config.Rounds * config.Population)
 		config.OnResult = func(_ int, r algorithm.Result) { tally.add(r) }
 		rounds := roundWriter{out: a.stdout, json: cmd.Bool("json")}
 		config.OnRound = rounds.round
 		stop := a.reportTally(ctx, log, tally, s)
-		state, err := cem.Run(ctx, algorithm.New(s, algorithm.Options{}), config)
+		state, err := cem.Run(ctx, algorithm.New(s, algorithm.Options{Observer: a.algorithmObserver(cmd)}), config)
 		stop()
 		if err != nil {
 			return err

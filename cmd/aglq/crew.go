@@ -42,6 +42,7 @@ func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url stri
 			ExitWhenStoreGone: zeroIsNone(cmd.Duration("exit-when-store-gone")),
 			StoreURL:          url,
 			Logger:            log,
+			Observer:          a.workerObserver(cmd),
 		}))
 	}
 	errs := make([]error, len(c.members))

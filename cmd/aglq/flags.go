@@ -96,13 +96,6 @@ func workerTTLFlag(value time.Duration) cli.Flag {
 	}
 }
 
-func trackerFlag() cli.Flag {
-	return &cli.StringSliceFlag{
-		Name: "tracker", Validator: eachOneOf("prometheus", "console"),
-		Usage: "`WAY` to publish metrics: prometheus (at /v1/prometheus), console (a line every 10 s), or both",
-	}
-}
-
 func storeURLFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "store-url", Sources: cli.EnvVars("AGL_STORE_URL"), Validator: validStoreURL,

@@ -30,7 +30,9 @@ type job struct {
 	file    taskFile
 	base    queue.Request
 	results *resultWriter
-	tally   *tally
+	// observer is told what the batches do; nil is nobody.
+	observer algorithm.Observer
+	tally    *tally
 	// resources are stored before the first task; nil is none.
 	resources rawjson.Value
 
@@ -43,7 +45,8 @@ type job struct {
 func (a *app) newJob(cmd *cli.Command, logs *logs, s queue.Store) (*job, error) {
 	j := &job{
 		app: a, store: s, log: logs.of("algorithm"), file: a.taskFile(cmd.String("tasks")), base: baseRequest(cmd),
-		tally: newTally(0), batches: map[string]*algorithm.Batch{}, open: map[string]bool{},
+		observer: a.algorithmObserver(cmd),
+		tally:    newTally(0), batches: map[string]*algorithm.Batch{}, open: map[string]bool{},
 	}
 	var err error
 	if path := cmd.String("resources"); path != "" {
@@ -94,7 +97,7 @@ func (j *job) enqueue(ctx context.Context) error {
 		}
 		j.log.Info("resources stored", "resources_id", u.ResourcesID)
 	}
-	c := algorithm.New(j.store, algorithm.Options{})
+	c := algorithm.New(j.store, algorithm.Options{Observer: j.observer})
 	var tasks []algorithm.Task
 	var common queue.Request
 	for req, err := range j.file.tasks(j.base) {

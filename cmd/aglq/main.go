@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/aglq/aglq/metrics"
 )
 
 // The exit statuses, besides 128 plus the number of a signal.
@@ -41,7 +43,8 @@ type app struct {
 	agent   []string // the words after "--"
 	// agentGiven tells an empty agent command from none.
 	agentGiven bool
-	started    bool // an action has begun: the command line was right
+	metrics    *metrics.Recorder // nil where nobody asks for it
+	started    bool              // an action has begun: the command line was right
 }
 
 func (a *app) main(args []string) int {
@@ -117,7 +120,7 @@ func (a *app) root() *cli.Command {
 			a.storeCommand(), a.workerCommand(), a.algorithmCommand(), a.runCommand(),
 			a.enqueueCommand(), a.rolloutsCommand(), a.attemptsCommand(), a.spansCommand(),
 			a.workersCommand(), a.resourcesCommand(), a.cancelCommand(), a.requeueCommand(),
-			a.benchCommand(), a.versionCommand(),
+			a.explainCommand(), a.topCommand(), a.benchCommand(), a.versionCommand(),
 		},
 	}
 	finish(root)

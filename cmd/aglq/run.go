@@ -46,7 +46,7 @@ func (a *app) runCommand() *cli.Command {
 			},
 			storeURLFlag(),
 		}, configFlags(), workerFlags(), workerExitFlags(), backendFlags(),
-			[]cli.Flag{workerTTLFlag(store.DefaultWorkerTTL), trackerFlag()}, logFlags()),
+			[]cli.Flag{workerTTLFlag(store.DefaultWorkerTTL), trackerFlag(), metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.run),
 	}
 }
@@ -72,6 +72,11 @@ func (a *app) run(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	logs := a.logger(cmd)
+	stop, err := a.serveMetrics(cmd, logs.of("http"))
+	if err != nil {
+		return err
+	}
+	defer stop()
 	if !roles.server {
 		url, err := runStoreURL(cmd)
 		if err != nil {
@@ -94,7 +99,7 @@ func (a *app) run(ctx context.Context, cmd *cli.Command) error {
 	if cmd.String("role") == "store" {
 		return server.wait(ctx)
 	}
-	err = a.runRoles(ctx, cmd, logs, roles, server.store, server.store, server.url)
+	err = a.runRoles(ctx, cmd, logs, roles, server.queue, server.queue, server.url)
 	return errors.Join(err, server.close())
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/aglq/aglq/collections/memory"
 	"github.com/aglq/aglq/collections/mongo"
 	"github.com/aglq/aglq/metrics"
+	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
 	"github.com/aglq/aglq/queue/store"
 )
@@ -67,6 +68,7 @@ func (a *app) store(ctx context.Context, cmd *cli.Command) error {
 // server is a store behind a listening socket, in this process.
 type server struct {
 	store *store.Store
+	queue queue.Store // it, as it is recorded
 	url   string // to reach it at
 	log   *slog.Logger
 	app   *app
@@ -91,7 +93,7 @@ func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (
 		return nil, fmt.Errorf("cannot listen on port %d of %s: %w; give a free port, or stop what has taken it", port, host, err)
 	}
 	recorder := a.recorder(cmd)
-	backend, err := openBackend(a.signals.drain, cmd, log)
+	backend, err := openBackend(a.signals.drain, cmd, log, recorder)
 	if err != nil {
 		listener.Close()
 		return nil, err
@@ -99,7 +101,11 @@ func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (
 	s := store.New(backend, storeOptions(cmd, log, recorder))
 	ctx, stop := context.WithCancel(a.signals.hard) // agents that drain still need the server
 	server := &server{
-		store: s, url: accessURL(host, listener.Addr()), log: log, app: a, stop: stop, ended: make(chan error, 1),
+		store: s, queue: s, url: accessURL(host, listener.Addr()), log: log, app: a, stop: stop, ended: make(chan error, 1),
+	}
+	if recorder != nil {
+		recorder.Watch(backend, metrics.WatchOptions{Silence: cmd.Duration("worker-ttl")})
+		server.queue = recorder.Store(s)
 	}
 	if backend.Shared() {
 		server.ballast = make([]byte, ballastSize)
@@ -112,15 +118,22 @@ func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (
 	return server, nil
 }
 
-func openBackend(ctx context.Context, cmd *cli.Command, log *slog.Logger) (collections.Backend, error) {
+func openBackend(ctx context.Context, cmd *cli.Command, log *slog.Logger, recorder *metrics.Recorder) (collections.Backend, error) {
 	if cmd.String("backend") == "memory" {
 		return memory.New(memory.Options{MaxBytes: cmd.Int64("max-memory"), Logger: log}), nil
 	}
-	backend, err := mongo.Open(ctx, mongo.Options{
+	o := mongo.Options{
 		URI: cmd.String("mongo-uri"), Database: cmd.String("mongo-database"), Partition: cmd.String("partition-id"), Logger: log,
-	})
+	}
+	if recorder != nil {
+		o.Commands, o.Pool = recorder.Mongo().Commands(), recorder.Mongo().Pool()
+	}
+	backend, err := mongo.Open(ctx, o)
 	if err != nil { // not a nil *mongo.Backend in the interface
 		return nil, err
+	}
+	if recorder != nil {
+		recorder.SetDatabase(backend.Database())
 	}
 	return backend, nil
 }
@@ -132,26 +145,9 @@ func storeOptions(cmd *cli.Command, log *slog.Logger, recorder *metrics.Recorder
 		RetainFinished: cmd.Duration("retain-finished"), RetainSpans: cmd.Duration("retain-spans"),
 	}
 	if recorder != nil {
-		o.Finished = recorder.RolloutFinished
+		o.Observer = recorder.Queue()
 	}
 	return o
-}
-
-// recorder is nil where no tracker is asked for.
-func (a *app) recorder(cmd *cli.Command) *metrics.Recorder {
-	var o metrics.Options
-	for _, tracker := range cmd.StringSlice("tracker") {
-		switch tracker {
-		case "prometheus":
-			o.Prometheus = true
-		case "console":
-			o.Console = a.stderr
-		}
-	}
-	if !o.Prometheus && o.Console == nil {
-		return nil
-	}
-	return metrics.New(o)
 }
 
 // probe asks the server for its health, as a client would.

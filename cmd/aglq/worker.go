@@ -15,7 +15,7 @@ func (a *app) workerCommand() *cli.Command {
 		Name: "worker", Usage: "claim rollouts and run an agent for each", ArgsUsage: "-- COMMAND [ARG …]",
 		Description: "The command after -- is started once a rollout: its task is JSON on standard input, its reward the\n" +
 			"last line of standard output. The first signal lets running agents end, the second stops them.",
-		Flags:  flags([]cli.Flag{storeURLFlag()}, workerFlags(), workerExitFlags(), logFlags()),
+		Flags:  flags([]cli.Flag{storeURLFlag()}, workerFlags(), workerExitFlags(), []cli.Flag{metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.worker),
 	}
 }
@@ -44,9 +44,15 @@ func (a *app) worker(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	logs := a.logger(cmd)
+	stop, err := a.serveMetrics(cmd, logs.of("worker"))
+	if err != nil {
+		return err
+	}
+	defer stop()
 	s := client.New(url, client.Options{})
 	defer s.Close()
-	workers := a.startWorkers(cmd, a.logger(cmd), s, url)
+	workers := a.startWorkers(cmd, logs, s, url)
 	return workers.wait(ctx)
 }
 
