@@ -104,9 +104,9 @@ type Explanation struct {
 	Attempts []AttemptStory `json:"attempts"`
 	// Next comes soonest first, what has no time last.
 	Next []Event `json:"next"`
-	// RetriesLeft is how many more attempts max_attempts allows after the latest,
+	// AttemptsLeft is how many more attempts max_attempts allows,
 	// of which the retry condition may want none.
-	RetriesLeft int64 `json:"retries_left"`
+	AttemptsLeft int64 `json:"attempts_left"`
 }
 
 // Explain draws the explanation. It is a pure function: what a new reason or
@@ -116,7 +116,7 @@ func Explain(e Evidence) Explanation {
 	x := Explanation{
 		RolloutID: r.Rollout.RolloutID, Status: r.Rollout.Status, Time: e.Now,
 		StartTime: r.Rollout.StartTime, EndTime: r.Rollout.EndTime, Config: r.Rollout.Config,
-		Workers: countWorkers(e.Workers, e.Now), Attempts: e.stories(), RetriesLeft: r.retriesLeft(),
+		Workers: countWorkers(e.Workers, e.Now), Attempts: e.stories(), AttemptsLeft: r.attemptsLeft(),
 	}
 	if x.Config.RetryCondition == nil {
 		x.Config.RetryCondition = []AttemptStatus{} // an array on the wire
@@ -331,26 +331,26 @@ func (r *Record) deadlines(w *Worker) []deadline {
 // consequence says what an end of the latest attempt would mean.
 func (r *Record) consequence(s AttemptStatus) string {
 	if r.retries(s) {
-		return fmt.Sprintf("the rollout is requeued, with %s left", countedMore(r.retriesLeft()))
+		return fmt.Sprintf("the rollout is requeued, with %s left", counted(int(r.attemptsLeft()), "attempt"))
 	}
 	return "the rollout fails: " + r.whyNoRetry(s)
 }
 
 func (r *Record) retries(s AttemptStatus) bool {
-	return slices.Contains(r.Rollout.Config.RetryCondition, s) && r.retriesLeft() > 0
+	return slices.Contains(r.Rollout.Config.RetryCondition, s) && r.attemptsLeft() > 0
 }
 
 func (r *Record) whyNoRetry(s AttemptStatus) string {
 	switch c := r.Rollout.Config; {
 	case !slices.Contains(c.RetryCondition, s):
 		return fmt.Sprintf("%s is not in its retry_condition", s)
-	case r.retriesLeft() == 0:
-		return fmt.Sprintf("no retry is left of max_attempts %d", c.MaxAttempts)
+	case r.attemptsLeft() == 0:
+		return fmt.Sprintf("no attempt is left of max_attempts %d", c.MaxAttempts)
 	}
 	return "it was not retried: the status was set by a caller, or the config has changed since"
 }
 
-func (r *Record) retriesLeft() int64 {
+func (r *Record) attemptsLeft() int64 {
 	if r.Latest() == nil {
 		return r.Rollout.Config.MaxAttempts
 	}
@@ -385,13 +385,6 @@ func areCounted(n int, noun string) string {
 		return "1 " + noun + " is"
 	}
 	return fmt.Sprintf("%d %ss are", n, noun)
-}
-
-func countedMore(n int64) string {
-	if n == 1 {
-		return "1 retry"
-	}
-	return fmt.Sprintf("%d retries", n)
 }
 
 // duration writes seconds in short; a clock that runs ahead makes no negative

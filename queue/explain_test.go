@@ -95,7 +95,7 @@ func TestExplain(t *testing.T) {
 		{"failed, no retry wanted", newStory(retrying(3)).claim("a", "b").report("a", AttemptFailed), 200, 0, nil,
 			"finished nothing", "failed is not in its retry_condition"},
 		{"failed, no retry left", newStory(retrying(1, AttemptFailed)).claim("a", "b").report("a", AttemptFailed), 200, 0, nil,
-			"finished nothing", "no retry is left of max_attempts 1"},
+			"finished nothing", "no attempt is left of max_attempts 1"},
 		{"failed by hand", newStory(retrying(1)).set(RolloutFailed), 200, 0, nil, "finished nothing", "no attempt was made"},
 		{"succeeded by hand", newStory(retrying(1)).claim("a", "b").set(RolloutSucceeded), 200, 0, nil,
 			"finished nothing", "number 1, is preparing"},

@@ -36,7 +36,7 @@ func TestExplainOverHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := x.Attempts[0]
-	if x.Status != queue.RolloutRequeuing || x.Queue == nil || x.RetriesLeft != 1 || !cmp.Equal(x.Config, config) ||
+	if x.Status != queue.RolloutRequeuing || x.Queue == nil || x.AttemptsLeft != 1 || !cmp.Equal(x.Config, config) ||
 		a.Error == nil || a.Error.Message != `a "quoted" word` || a.Metadata.String() != u.Metadata.Value.String() || *a.WorkerID != worker {
 		t.Errorf("explained %+v", x)
 	}

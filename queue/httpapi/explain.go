@@ -35,5 +35,5 @@ func explanation() schema {
 		"workers", object("known", integer, "alive", integer, "busy", integer),
 		"attempts", array(attempt),
 		"next", array(object("event", text, "at", orNull(number), "text", text)),
-		"retries_left", integer)
+		"attempts_left", integer)
 }

@@ -27,7 +27,7 @@ func TestExplainReadsWhatIsStored(t *testing.T) {
 		queued := must[[]queue.Rollout](t)(s.Enqueue(ctx, requests(3)))
 		id := queued[2].RolloutID
 		x := explain(id)
-		if x.Queue == nil || x.Queue.Ahead != 2 || x.Queue.AheadOver || x.Reasons[0].Code != queue.ReasonNoWorker || x.RetriesLeft != 1 {
+		if x.Queue == nil || x.Queue.Ahead != 2 || x.Queue.AheadOver || x.Reasons[0].Code != queue.ReasonNoWorker || x.AttemptsLeft != 1 {
 			t.Errorf("the third in the queue: %+v", x)
 		}
 		if claimed := must[[]queue.AttemptedRollout](t)(s.Claim(ctx, queue.Claim{Limit: 3, WorkerID: ptr("w1")})); len(claimed) != 3 {
