@@ -50,6 +50,99 @@ func testPayloads(t *testing.T, open OpenFunc) {
 			payloadReturns(t, b, strings.ReplaceAll(name, " ", "-"), v)
 		})
 	}
+	t.Run("large", func(t *testing.T) { largePayloads(t, open(t)) })
+}
+
+// largeText is a payload of n bytes that no mistake of a chunk leaves as it is.
+func largeText(n int) rawjson.Value {
+	v := make(rawjson.Value, n)
+	for i := range v {
+		v[i] = 'a' + byte(i>>16+i)%26
+	}
+	v[0], v[n-1] = '"', '"'
+	return v
+}
+
+// largePayloads keeps, changes and deletes payloads of up to MaxPayload.
+func largePayloads(t *testing.T, b collections.Backend) {
+	ctx := testContext(t)
+	input, metadata, later := largeText(collections.MaxPayload), largeText(20<<20), largeText(100_000)
+	r := queued("ro-a", 100)
+	r.Rollout.Input, r.Rollout.Metadata = input, metadata
+	whole := text(r.Clone())
+	stage(t, b, &r.Rollout.Input, &r.Rollout.Metadata)
+	insert(t, b, r, queued("ro-b", 101))
+	sameText(t, "record", text(record(t, b, "ro-a")), whole)
+
+	// A claim and a finish carry them along.
+	if got := claim(t, b, 2); got[0] != "ro-a" {
+		t.Fatalf("claimed %v", got)
+	}
+	atomic(t, b, func(tx collections.Tx) error {
+		claimed, err := tx.Rollout("ro-a")
+		if err != nil {
+			return err
+		}
+		own := claimed.Clone()
+		if err := b.Complete(ctx, &own.Rollout.Input, &own.Rollout.Metadata); err != nil {
+			return err
+		}
+		sameText(t, "input in a section", own.Rollout.Input.String(), input.String())
+		sameText(t, "metadata in a section", own.Rollout.Metadata.String(), metadata.String())
+		return nil
+	})
+	update := queue.RolloutUpdate{Status: queue.Set(queue.RolloutSucceeded), Metadata: queue.Set(later)}
+	stage(t, b, &update.Metadata.Value)
+	change(t, b, "ro-a", func(r *queue.Record) { r.Update(update, 200) })
+	got := record(t, b, "ro-a")
+	sameText(t, "input of the finished one", got.Rollout.Input.String(), input.String())
+	sameText(t, "its new metadata", got.Rollout.Metadata.String(), later.String())
+	done, _, err := b.Finished(ctx, []string{"ro-a"})
+	if err != nil || len(done) != 1 {
+		t.Fatalf("Finished: %d, %v", len(done), err)
+	}
+	sameText(t, "input when waited for", done[0].Rollout.Input.String(), input.String())
+	page := queryRollouts(t, b, queue.RolloutQuery{Paging: queue.Paging{Limit: 1, SortBy: "status", Descending: true}})
+	sameText(t, "input in a list", page.Items[0].Rollout.Input.String(), input.String())
+
+	resources := resourceSet("rs-a", 1, 1, 1)
+	resources.Resources = largeText(30 << 20)
+	want := resources.Resources
+	stage(t, b, &resources.Resources)
+	putResources(t, b, resources)
+	if u, err := b.LatestResources(ctx); err != nil {
+		t.Error(err)
+	} else {
+		sameText(t, "resources", u.Resources.String(), want.String())
+	}
+
+	s := span("ro-a", "at-1", "b", 2)
+	s.Attributes, s.Resource = largeText(18<<20), largeText(17<<20)
+	spans := []queue.Span{span("ro-a", "at-1", "a", 1), s, s, span("ro-a", "at-1", "c", 3)}
+	same(t, "stored", insertSpans(t, b, spans...), []bool{true, true, false, true})
+	listed := querySpans(t, b, queue.SpanQuery{RolloutID: "ro-a", Paging: queue.Paging{SortBy: "sequence_id", Limit: -1}})
+	if len(listed.Items) != 3 {
+		t.Fatalf("%d spans came back", len(listed.Items))
+	}
+	sameText(t, "span", string(listed.Items[1].AppendJSON(nil)), string(s.AppendJSON(nil)))
+
+	old := collections.Cutoffs{Now: 1000, Finished: 300}
+	same(t, "purged", purgeAll(t, b, old).Rollouts, 1)
+	old.Now = 1e12
+	same(t, "purged later", purgeAll(t, b, old).Spans, 3)
+	if u, err := b.LatestResources(ctx); err != nil {
+		t.Error(err)
+	} else {
+		sameText(t, "resources after a purge", u.Resources.String(), want.String())
+	}
+}
+
+// stage writes payloads ahead.
+func stage(t *testing.T, b collections.Backend, payloads ...*rawjson.Value) {
+	t.Helper()
+	if err := b.Stage(testContext(t), 64<<10, payloads...); err != nil {
+		t.Fatalf("Stage: %v", err)
+	}
 }
 
 // payloadReturns stores v wherever a payload may be and compares what comes

@@ -22,6 +22,7 @@ import (
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 )
 
 var _ collections.Backend = (*Backend)(nil)
@@ -233,3 +234,9 @@ func (rs *receipts) put(r *collections.Receipt) {
 	rs.byKey[r.Key] = r
 	rs.order = append(rs.order, r)
 }
+
+// Stage implements collections.Payloads: memory holds any payload.
+func (b *Backend) Stage(context.Context, int, ...*rawjson.Value) error { return nil }
+
+// Complete implements collections.Payloads: nothing is left out.
+func (b *Backend) Complete(context.Context, ...*rawjson.Value) error { return nil }

@@ -157,7 +157,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 		}
 	})
 	b.Run("driver", func(b *testing.B) {
-		c := backend.Database().Collection("rollouts")
+		c := backend.Handle().Collection("rollouts")
 		id := bson.D{{Key: "_id", Value: mongo.Key(mongo.DefaultPartition, "ro-1")}}
 		n := 0
 		for b.Loop() {

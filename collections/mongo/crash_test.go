@@ -261,19 +261,19 @@ func TestDeadProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	abandon := func(collection string) {
-		dead, err := mongo.Open(ctx, mongo.Options{URI: mongotest.URI(t), Database: b.Database().Name()})
+		dead, err := mongo.Open(ctx, mongo.Options{URI: mongotest.URI(t), Database: b.Handle().Name()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = dead.Close(context.Background()) })
-		sess, err := dead.Database().Client().StartSession()
+		sess, err := dead.Handle().Client().StartSession()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := sess.StartTransaction(); err != nil {
 			t.Fatal(err)
 		}
-		_, err = dead.Database().Collection(collection).UpdateMany(driver.NewSessionContext(ctx, sess),
+		_, err = dead.Handle().Collection(collection).UpdateMany(driver.NewSessionContext(ctx, sess),
 			bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "l", Value: 9}}}})
 		if err != nil {
 			t.Fatal(err)

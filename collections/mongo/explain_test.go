@@ -225,10 +225,10 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 			}
 			for _, command := range list {
 				if updates, err := command.LookupErr("updates"); err == nil {
-					explainUpdates(t, b.Database(), command, updates)
+					explainUpdates(t, b.Handle(), command, updates)
 					continue
 				}
-				plan, got := explain(t, b.Database(), command)
+				plan, got := explain(t, b.Handle(), command)
 				// Several ranges merged end with one key each beyond the page.
 				if got.docs > got.returned+min(c.spare, 1) && c.spare < 1000 || got.keys > got.returned+1+c.spare {
 					t.Errorf("examined %d keys and %d documents to return %d: %s\nplan: %s", got.keys, got.docs, got.returned, command, plan)

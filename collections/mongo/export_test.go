@@ -11,7 +11,7 @@ import (
 
 // What the tests of the package see of it.
 
-func (b *Backend) Database() *driver.Database { return b.database }
+func (b *Backend) Handle() *driver.Database { return b.database }
 
 var (
 	Key      = key

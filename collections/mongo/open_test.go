@@ -55,7 +55,7 @@ func TestOpenAtOnce(t *testing.T) {
 func TestNewerSchemaIsRefused(t *testing.T) {
 	database := mongotest.Database(t)
 	b := openPartition(t, database, "")
-	_, err := b.Database().Collection("schema").UpdateByID(t.Context(), "schema", bson.D{{Key: "$set", Value: bson.D{{Key: "version", Value: 99}}}})
+	_, err := b.Handle().Collection("schema").UpdateByID(t.Context(), "schema", bson.D{{Key: "$set", Value: bson.D{{Key: "version", Value: 99}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestDatabaseName(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close(context.Background())
-	if got := b.Database().Name(); got != name {
+	if got := b.Handle().Name(); got != name {
 		t.Errorf("database of the URI: %s, want %s", got, name)
 	}
 	if _, err := mongo.Open(t.Context(), mongo.Options{URI: "postgres://x"}); queue.KindOf(err) != queue.Invalid {

@@ -3,6 +3,7 @@ package mongo
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 // out of sight, in one transaction with their counts and with a document that
 // names them, the waste:
 //
-//	_id  partition/random   p  partition   at  when it may go, Unix seconds
+//	_id  partition/name     p  partition   at  when it may go, Unix seconds
 //	rs   rollouts that are gone            ps  payloads that nobody refers to
 //
 // The second deletes what waste names, and then the waste. Whoever dies leaves
@@ -30,6 +31,8 @@ const (
 	purgeRollouts = 200
 	// purgeSpans is how many spans one command deletes.
 	purgeSpans = 1000
+	// purgeChunks is how many chunks of payloads one command deletes.
+	purgeChunks = 50
 	// purgeLease is how long the process that purges is the only one after its
 	// last batch.
 	purgeLease = 30 * time.Second
@@ -153,10 +156,14 @@ func (b *Backend) purgeFinished(ctx context.Context, old collections.Cutoffs, ou
 // discardFinished is the transaction of purgeFinished.
 func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs) ([]*queue.Record, error) {
 	var found []*queue.Record
+	var payloads []string
 	err := each(ctx, b.rollouts.main, b.endedBefore(old.Finished), options.Find().
 		SetSort(bson.D{{Key: "t1", Value: 1}}).SetLimit(purgeRollouts).SetHint(byEnd).
-		SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}, {Key: "st", Value: 1}, {Key: "at.i", Value: 1}}),
-		func(raw bson.Raw) { found = append(found, decodeRecord(raw).Record) })
+		SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}, {Key: "st", Value: 1}, {Key: "at.i", Value: 1}, {Key: "pl", Value: 1}}),
+		func(raw bson.Raw) {
+			found = append(found, decodeRecord(raw).Record)
+			payloads = append(payloads, decodeWaste(raw).payloads...)
+		})
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
@@ -169,7 +176,7 @@ func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs) 
 	if _, err := b.rollouts.main.DeleteMany(ctx, b.idIn(ids)); err != nil {
 		return nil, err
 	}
-	if _, err := b.waste.main.InsertOne(ctx, b.newWaste(old.Now+collections.PurgeGrace, ids, nil)); err != nil {
+	if _, err := b.waste.main.InsertOne(ctx, b.newWaste(rand.Text(), old.Now+collections.PurgeGrace, ids, payloads)); err != nil {
 		return nil, err
 	}
 	lane := b.lanes.take()
@@ -210,9 +217,9 @@ func (b *Backend) inTransaction(ctx context.Context, fn func(ctx context.Context
 	return err
 }
 
-func (b *Backend) newWaste(at float64, rollouts, payloads []string) bson.Raw {
+func (b *Backend) newWaste(name string, at float64, rollouts, payloads []string) bson.Raw {
 	d := newDoc(128 + 48*(len(rollouts)+len(payloads)))
-	d.text("_id", key(b.partition, rand.Text()))
+	d.text("_id", key(b.partition, name))
 	d.text("p", b.partition)
 	d.float("at", at)
 	if len(rollouts) > 0 {
@@ -235,7 +242,11 @@ func (b *Backend) purgeSpans(ctx context.Context, old collections.Cutoffs, out *
 		return wrap(err, "deleting old spans in MongoDB")
 	}
 	b.countPurged(n, out)
-	out.More = out.More || n >= purgeSpans
+	chunks, err := b.deleteStoredBefore(ctx, b.payloads.main, old.Spans, purgeChunks)
+	if err != nil {
+		return wrap(err, "deleting what was kept beside old spans in MongoDB")
+	}
+	out.More = out.More || n >= purgeSpans || chunks >= purgeChunks
 	return nil
 }
 
@@ -315,7 +326,7 @@ func decodeWaste(raw bson.Raw) (w waste) {
 			for _, r := range fields(v.Data) {
 				w.rollouts = append(w.rollouts, r.text())
 			}
-		case "ps":
+		case "ps", "pl":
 			for _, p := range fields(v.Data) {
 				w.payloads = append(w.payloads, p.text())
 			}
@@ -326,11 +337,22 @@ func decodeWaste(raw bson.Raw) (w waste) {
 
 // dispose deletes a batch of what waste names, and reports whether some is left.
 func (b *Backend) dispose(ctx context.Context, w waste, out *collections.Purged) (left bool, err error) {
+	if len(w.payloads) > 0 {
+		for ids := range slices.Chunk(b.chunkIDs(w.payloads), purgeChunks) {
+			if _, err := b.payloads.main.DeleteMany(ctx, byIDs(ids)); err != nil {
+				return true, err
+			}
+		}
+	}
 	if len(w.rollouts) == 0 {
 		return false, nil
 	}
 	n, full, err := b.deleteOf(ctx, b.spans.main, w.rollouts, bySequence, purgeSpans)
 	b.countPurged(n, out)
+	if err != nil || full {
+		return true, err
+	}
+	_, full, err = b.deleteOf(ctx, b.payloads.main, w.rollouts, byRollout, purgeChunks)
 	if err != nil || full {
 		return true, err
 	}

@@ -81,7 +81,7 @@ func TestRecordRoundTrip(t *testing.T) {
 // records and compares the outcome.
 func TestChangeIsTheDifference(t *testing.T) {
 	b := mongotest.Open(t)
-	c := b.Database().Collection("changes")
+	c := b.Handle().Collection("changes")
 	ctx := t.Context()
 	rapid.Check(t, func(t *rapid.T) {
 		before, after := drawRecord(t), drawRecord(t)
