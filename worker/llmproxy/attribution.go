@@ -1,0 +1,84 @@
+package llmproxy
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// Headers that say on whose behalf a call is made.
+const (
+	headerRollout = "X-Rollout-Id"
+	headerAttempt = "X-Attempt-Id"
+)
+
+// KeyPrefix begins an API key that names an attempt: agl-<rollout>-<attempt>,
+// and a real key behind a point where the proxy demands one.
+const KeyPrefix = "agl-"
+
+// attribute finds the attempt that a call belongs to, none when it does not say,
+// and the path without what says so. The path wins over headers, and headers
+// over the key.
+func attribute(r *http.Request) (ref queue.AttemptRef, path string) {
+	ref, path = refOfPath(r.URL.EscapedPath())
+	if ref.RolloutID != "" {
+		return ref, path
+	}
+	if rollout, attempt := r.Header.Get(headerRollout), r.Header.Get(headerAttempt); rollout != "" && attempt != "" {
+		return queue.AttemptRef{RolloutID: rollout, AttemptID: attempt}, path
+	}
+	ref, _ = refOfKey(presentedKey(r))
+	return ref, path
+}
+
+// refOfPath cuts /rollout/R/attempt/A off an escaped path.
+func refOfPath(path string) (queue.AttemptRef, string) {
+	rest, ok := strings.CutPrefix(path, "/rollout/")
+	if !ok {
+		return queue.AttemptRef{}, path
+	}
+	rollout, rest, ok := strings.Cut(rest, "/attempt/")
+	attempt, tail, _ := strings.Cut(rest, "/")
+	if !ok || rollout == "" || attempt == "" || strings.Contains(rollout, "/") {
+		return queue.AttemptRef{}, path
+	}
+	r, err1 := url.PathUnescape(rollout)
+	a, err2 := url.PathUnescape(attempt)
+	if err1 != nil || err2 != nil {
+		return queue.AttemptRef{}, path
+	}
+	return queue.AttemptRef{RolloutID: r, AttemptID: a}, "/" + tail
+}
+
+// refOfKey reads an API key that names an attempt, and the key behind the point.
+func refOfKey(key string) (_ queue.AttemptRef, secret string) {
+	names, ok := strings.CutPrefix(key, KeyPrefix)
+	if !ok {
+		return queue.AttemptRef{}, key
+	}
+	names, secret, _ = strings.Cut(names, ".")
+	// The store's own attempt ids begin with at-; others have no "-" in them.
+	at := strings.LastIndex(names, "-at-")
+	if at < 0 {
+		at = strings.LastIndexByte(names, '-')
+	}
+	if at <= 0 || at == len(names)-1 {
+		return queue.AttemptRef{}, key
+	}
+	return queue.AttemptRef{RolloutID: names[:at], AttemptID: names[at+1:]}, secret
+}
+
+// presentedKey is the key that a call brings, as OpenAI's libraries or as
+// Anthropic's send it.
+func presentedKey(r *http.Request) string {
+	if key := r.Header.Get("X-Api-Key"); key != "" {
+		return key
+	}
+	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(key)
+}
