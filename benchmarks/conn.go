@@ -8,8 +8,14 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 )
+
+// maxIdle is how long a connection may have been idle to be used again: servers
+// close idle connections, some after 5 s, and a request that crosses that on its
+// way is lost.
+const maxIdle = 2 * time.Second
 
 // requestTimeout bounds one request; a store that takes longer has failed.
 const requestTimeout = 60 * time.Second
@@ -20,9 +26,13 @@ const requestTimeout = 60 * time.Second
 type Conn struct {
 	host string
 	tcp  net.Conn
+	used time.Time // when the last answer came
 	in   *bufio.Reader
 	out  []byte
 	body []byte
+
+	mu     sync.Mutex // guards closed, and tcp while it is replaced
+	closed bool
 }
 
 // Dial connects to the store at base, http://host:port.
@@ -31,18 +41,41 @@ func Dial(base string) (*Conn, error) {
 	if err != nil || u.Scheme != "http" || u.Host == "" {
 		return nil, fmt.Errorf("cannot drive %q: the address must look like http://host:port", base)
 	}
-	tcp, err := net.DialTimeout("tcp", u.Host, 10*time.Second)
-	if err != nil {
-		return nil, fmt.Errorf("cannot reach the store: %w", err)
-	}
-	return &Conn{host: u.Host, tcp: tcp, in: bufio.NewReaderSize(tcp, 64<<10)}, nil
+	c := &Conn{host: u.Host, in: bufio.NewReaderSize(nil, 64<<10)}
+	return c, c.dial()
 }
 
-// Close ends the connection.
-func (c *Conn) Close() { c.tcp.Close() }
+func (c *Conn) dial() error {
+	tcp, err := net.DialTimeout("tcp", c.host, 10*time.Second)
+	if err != nil {
+		return fmt.Errorf("cannot reach the store: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tcp != nil {
+		c.tcp.Close()
+	}
+	c.tcp, c.used = tcp, time.Now()
+	c.in.Reset(tcp)
+	if c.closed {
+		tcp.Close()
+	}
+	return nil
+}
+
+// Close ends the connection, and a request on it with an error. It may be
+// called by any goroutine.
+func (c *Conn) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.tcp != nil {
+		c.tcp.Close()
+	}
+}
 
 // Do sends one request and returns the status and the body, which is valid
-// until the next call.
+// until the next call. It dials anew when the connection was idle for long.
 func (c *Conn) Do(method, path, contentType string, body []byte) (int, []byte, error) {
 	c.out = append(c.out[:0], method...)
 	c.out = append(c.out, ' ')
@@ -58,6 +91,11 @@ func (c *Conn) Do(method, path, contentType string, body []byte) (int, []byte, e
 	c.out = append(c.out, "\r\n\r\n"...)
 	c.out = append(c.out, body...)
 
+	if time.Since(c.used) > maxIdle {
+		if err := c.dial(); err != nil {
+			return 0, nil, err
+		}
+	}
 	if err := c.tcp.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return 0, nil, err
 	}
@@ -65,6 +103,7 @@ func (c *Conn) Do(method, path, contentType string, body []byte) (int, []byte, e
 		return 0, nil, fmt.Errorf("cannot send %s %s: %w", method, path, err)
 	}
 	status, err := c.answer()
+	c.used = time.Now()
 	if err != nil {
 		return 0, nil, fmt.Errorf("cannot read the answer to %s %s: %w", method, path, err)
 	}

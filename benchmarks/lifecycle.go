@@ -18,6 +18,9 @@ import (
 
 const apiPrefix = "/v1/agl"
 
+// moments is how many stretches a run is cut into to be drawn.
+const moments = 60
+
 // LifecycleOptions say what [Lifecycle] drives, and how hard.
 type LifecycleOptions struct {
 	// URL is the store's address, http://host:port.
@@ -64,7 +67,7 @@ type lifecycle struct {
 	enqueued atomic.Int64
 	claimed  sync.Map // rollout id -> worker
 	mu       sync.Mutex
-	times    [callKinds][]time.Duration
+	calls    *Calls
 	all      []string // every id that was enqueued
 }
 
@@ -78,7 +81,7 @@ func Lifecycle(ctx context.Context, opts LifecycleOptions) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	run := &lifecycle{opts: opts}
+	run := &lifecycle{opts: opts, calls: NewCalls(time.Now())}
 	stores := append([]string{opts.URL}, opts.Others...)
 	workers := make([]*lifeWorker, opts.Workers)
 	for i := range workers {
@@ -130,12 +133,11 @@ func (run *lifecycle) report(took time.Duration) *Report {
 		r.Spans = "otlp"
 	}
 	requests := 0
-	for kind, times := range run.times {
-		if len(times) > 0 {
-			requests += len(times)
-			r.Calls = append(r.Calls, LatencyOf(callNames[kind], times))
-		}
+	r.Calls = run.calls.Latencies()
+	for _, l := range r.Calls {
+		requests += l.Count
 	}
+	r.Timeline = run.calls.Timeline(moments, callNames[callFinish])
 	r.RequestsPerSecond = float64(requests) / took.Seconds()
 	return r
 }
@@ -190,13 +192,13 @@ type lifeWorker struct {
 	bodies *bodies
 	claim  []byte
 	buf    []byte
-	times  [callKinds][]time.Duration
+	calls  *Calls
 	ids    []string
 }
 
 func newLifeWorker(run *lifecycle, n int, c *Conn, b *bodies) *lifeWorker {
 	claim := []byte(`{"limit":1,"worker_id":"Worker-` + strconv.Itoa(n) + `"}`)
-	return &lifeWorker{run: run, conn: c, bodies: b, claim: claim}
+	return &lifeWorker{run: run, conn: c, bodies: b, claim: claim, calls: NewCalls(run.calls.start)}
 }
 
 // work lives rollouts until all have begun.
@@ -225,9 +227,7 @@ func (w *lifeWorker) work(ctx context.Context) error {
 func (w *lifeWorker) hand() {
 	w.run.mu.Lock()
 	defer w.run.mu.Unlock()
-	for kind, times := range w.times {
-		w.run.times[kind] = append(w.run.times[kind], times...)
-	}
+	w.run.calls.Add(w.calls)
 	w.run.all = append(w.run.all, w.ids...)
 }
 
@@ -346,7 +346,7 @@ func (w *lifeWorker) call(kind callKind, status int, path string, body []byte) (
 }
 
 func (w *lifeWorker) note(kind callKind, start time.Time, status int, answer []byte) {
-	w.times[kind] = append(w.times[kind], time.Since(start))
+	w.calls.Note(callNames[kind], start)
 	if w.run.opts.Record != nil {
 		w.run.opts.Record.keep(kind, status, answer)
 	}

@@ -46,6 +46,7 @@ type Report struct {
 	CPUSeconds        float64   `json:"server_cpu_seconds,omitempty"`    // of the server's processes, during the run
 	PeakRSS           int64     `json:"server_peak_rss_bytes,omitempty"` // of the server's processes, since their start
 	Calls             []Latency `json:"calls"`
+	Timeline          []Moment  `json:"timeline"`
 }
 
 // WriteText prints the report as a table.
