@@ -112,6 +112,9 @@ func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue
 	for i := range places { // none where the answer was given before
 		s.known.learn(attemptRef(out[i].Attempt), knownAttempt{place: places[i], mayWait: true})
 	}
+	if err := s.unstageClaims(ctx, out); err != nil {
+		return nil, err
+	}
 	return out, nil
 }
 

@@ -15,6 +15,14 @@ func (s *Store) Enqueue(ctx context.Context, reqs []queue.Request) ([]queue.Roll
 	if err != nil || len(reqs) == 0 {
 		return []queue.Rollout{}, err
 	}
+	payloads := make([]*rawjson.Value, 0, 2*len(reqs))
+	for i := range reqs {
+		payloads = append(payloads, &reqs[i].Input, &reqs[i].Metadata)
+	}
+	own, err := s.stage(ctx, stageOver, payloads...)
+	if err != nil {
+		return nil, err
+	}
 	var out []queue.Rollout
 	err = s.do(ctx, &change{size: len(reqs), run: func(sec *section) error {
 		out = make([]queue.Rollout, 0, len(reqs))
@@ -27,6 +35,13 @@ func (s *Store) Enqueue(ctx context.Context, reqs []queue.Request) ([]queue.Roll
 		})
 	}})
 	if err != nil {
+		return nil, err
+	}
+	payloads = payloads[:0]
+	for i := range out {
+		payloads = append(payloads, &out[i].Input, &out[i].Metadata)
+	}
+	if err := s.unstage(ctx, own, payloads...); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -91,7 +106,11 @@ func (s *Store) Start(ctx context.Context, req queue.Request, workerID *string) 
 	if err != nil {
 		return queue.AttemptedRollout{}, err
 	}
-	return s.attempt(ctx, &change{workers: nonEmpty(workerID)}, "start", func(sec *section) (*queue.Record, []queue.WorkerEvent, error) {
+	own, err := s.stage(ctx, stageOver, &reqs[0].Input, &reqs[0].Metadata)
+	if err != nil {
+		return queue.AttemptedRollout{}, err
+	}
+	return s.attempt(ctx, &change{workers: nonEmpty(workerID)}, own, "start", func(sec *section) (*queue.Record, []queue.WorkerEvent, error) {
 		r := queue.NewRecord(s.newID(queue.RolloutID), reqs[0], false, sec.now)
 		events := r.Begin(s.newID(queue.AttemptID), workerID, false, s.lease, sec.now)
 		return r, events, sec.InsertRollouts([]*queue.Record{r})
@@ -103,7 +122,7 @@ func (s *Store) StartAttempt(ctx context.Context, rolloutID string, workerID *st
 	s.scanBefore(ctx)
 	s.settle()
 	c := &change{rollouts: []string{rolloutID}, workers: nonEmpty(workerID)}
-	return s.attempt(ctx, c, "start attempt", func(sec *section) (*queue.Record, []queue.WorkerEvent, error) {
+	return s.attempt(ctx, c, nil, "start attempt", func(sec *section) (*queue.Record, []queue.WorkerEvent, error) {
 		before, err := sec.Rollout(rolloutID)
 		if err != nil {
 			return nil, nil, err
@@ -118,7 +137,7 @@ func (s *Store) StartAttempt(ctx context.Context, rolloutID string, workerID *st
 }
 
 // attempt runs a change that begins one attempt, once for each idempotency key.
-func (s *Store) attempt(ctx context.Context, c *change, operation string,
+func (s *Store) attempt(ctx context.Context, c *change, own staged, operation string,
 	begin func(sec *section) (*queue.Record, []queue.WorkerEvent, error),
 ) (queue.AttemptedRollout, error) {
 	var out queue.AttemptedRollout
@@ -142,7 +161,7 @@ func (s *Store) attempt(ctx context.Context, c *change, operation string,
 	if !replayed {
 		s.known.learn(attemptRef(out.Attempt), knownAttempt{mayWait: true})
 	}
-	return out, nil
+	return out, s.unstage(ctx, own, payloadsOf(&out)...)
 }
 
 // asBegun is the rollout as the call that began the attempt answered.
@@ -214,6 +233,10 @@ func nonEmpty(id *string) []string {
 // AddResources implements queue.Store.
 func (s *Store) AddResources(ctx context.Context, resources rawjson.Value) (queue.ResourcesUpdate, error) {
 	var out queue.ResourcesUpdate
+	given := resources
+	if _, err := s.stage(ctx, stageResourcesOver, &resources); err != nil {
+		return out, err
+	}
 	err := s.do(ctx, &change{run: func(sec *section) error {
 		return sec.once(ctx, "add resources", func(refs []queue.AttemptRef) error {
 			out = queue.ResourcesUpdate{
@@ -228,9 +251,11 @@ func (s *Store) AddResources(ctx context.Context, resources rawjson.Value) (queu
 			out = queue.ResourcesUpdate{
 				ResourcesID: s.newID(queue.ResourcesID), CreateTime: sec.now, UpdateTime: sec.now, Version: 1, Resources: resources,
 			}
-			return []queue.AttemptRef{{RolloutID: out.ResourcesID}}, sec.PutResources(&out)
+			made := out
+			return []queue.AttemptRef{{RolloutID: out.ResourcesID}}, sec.PutResources(&made)
 		})
 	}})
+	out.Resources = given
 	return out, err
 }
 
@@ -238,6 +263,10 @@ func (s *Store) AddResources(ctx context.Context, resources rawjson.Value) (queu
 func (s *Store) UpdateResources(ctx context.Context, id string, resources rawjson.Value) (queue.ResourcesUpdate, error) {
 	s.scanBefore(ctx)
 	var out queue.ResourcesUpdate
+	given := resources
+	if _, err := s.stage(ctx, stageResourcesOver, &resources); err != nil {
+		return out, err
+	}
 	err := s.do(ctx, &change{run: func(sec *section) error {
 		out = queue.ResourcesUpdate{ResourcesID: id, CreateTime: sec.now, UpdateTime: sec.now, Version: 1, Resources: resources}
 		before, err := sec.Resources(id)
@@ -248,7 +277,9 @@ func (s *Store) UpdateResources(ctx context.Context, id string, resources rawjso
 			out.CreateTime = before.CreateTime
 			out.Version = before.Version + 1
 		}
-		return sec.PutResources(&out)
+		made := out
+		return sec.PutResources(&made)
 	}})
+	out.Resources = given
 	return out, err
 }

@@ -17,13 +17,20 @@ func (s *Store) UpdateRollout(ctx context.Context, id string, u queue.RolloutUpd
 	if u.Status.Set && !u.Status.Value.Valid() {
 		return queue.Rollout{}, queue.Errorf(queue.Invalid, "%q is no rollout status", u.Status.Value)
 	}
+	own, err := s.stage(ctx, stageOver, &u.Input.Value, &u.Metadata.Value)
+	if err != nil {
+		return queue.Rollout{}, err
+	}
 	var out queue.Rollout
-	err := s.mutate(ctx, id, nil, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
+	err = s.mutate(ctx, id, nil, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
 		r.Update(u, sec.now)
 		out = r.Rollout
 		return nil, nil
 	})
-	return out, err
+	if err != nil {
+		return out, err
+	}
+	return out, s.unstage(ctx, own, &out.Input, &out.Metadata)
 }
 
 // UpdateAttempt implements queue.Store.
@@ -36,8 +43,12 @@ func (s *Store) UpdateAttempt(ctx context.Context, rolloutID, attemptID string, 
 	if u.WorkerID.Set && u.WorkerID.Value != "" {
 		workers = []string{u.WorkerID.Value}
 	}
+	own, err := s.stage(ctx, stageOver, &u.Metadata.Value)
+	if err != nil {
+		return queue.Attempt{}, err
+	}
 	var out queue.Attempt
-	err := s.mutate(ctx, rolloutID, workers, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
+	err = s.mutate(ctx, rolloutID, workers, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
 		a, events, err := r.UpdateAttempt(attemptID, u, sec.now)
 		if err != nil {
 			return nil, err
@@ -45,7 +56,10 @@ func (s *Store) UpdateAttempt(ctx context.Context, rolloutID, attemptID string, 
 		out = *a
 		return events, nil
 	})
-	return out, err
+	if err != nil {
+		return out, err
+	}
+	return out, s.unstage(ctx, own, &out.Metadata)
 }
 
 // Heartbeat implements queue.Store.
