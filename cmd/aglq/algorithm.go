@@ -308,7 +308,7 @@ type statistician interface {
 func (a *app) reportTally(ctx context.Context, log *slog.Logger, t *tally, s statistician) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	running.Go(func() { a.report(ctx, log, t.now) })
+	running.Go(func() { a.report(ctx, log, func() status { return t.now() }) })
 	running.Go(func() { t.follow(ctx, s) })
 	return func() {
 		cancel()

@@ -89,9 +89,16 @@ const (
 	logInterval  = 5 * time.Second
 )
 
-// report shows look's progress until ctx ends: as a live line on a terminal,
+// status is how far something is, as a live line of so many columns (0 is no
+// bound) and for the log.
+type status interface {
+	line(width int) string
+	attrs() []any
+}
+
+// report shows what look sees until ctx ends: as a live line on a terminal,
 // else in the log. It is for one goroutine.
-func (a *app) report(ctx context.Context, log *slog.Logger, look func() progress) {
+func (a *app) report(ctx context.Context, log *slog.Logger, look func() status) {
 	s := a.stderr.(*screen)
 	interval := logInterval
 	if s.terminal >= 0 {

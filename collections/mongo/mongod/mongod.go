@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/aglq/aglq/internal/child"
 )
 
 // HowTo says what to do where no mongod is found.
@@ -77,7 +79,7 @@ type member struct {
 	logPath string
 
 	mu  sync.Mutex
-	run *process // nil while it is dead
+	run *child.Process // nil while it is dead
 }
 
 // Start runs a set and returns when it takes writes. It tries several ports:
@@ -181,7 +183,7 @@ func (m *member) start() error {
 		return fmt.Errorf("making a folder for mongod's data: %w", err)
 	}
 	_, port, _ := net.SplitHostPort(m.addr) // our own
-	run, err := launch(exec.Command(m.binary,
+	run, err := child.Start(exec.Command(m.binary,
 		"--replSet", replicaSet, "--dbpath", m.data, "--port", port, "--bind_ip", "127.0.0.1",
 		"--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "256", "--nounixsocket", "--logpath", m.logPath, "--logappend",
 		"--setParameter", "diagnosticDataCollectionEnabled=false"))
@@ -200,8 +202,7 @@ func (m *member) kill() {
 	if m.run == nil {
 		return
 	}
-	_ = m.run.cmd.Process.Kill()
-	<-m.run.ended
+	m.run.Kill()
 	m.run = nil
 }
 
@@ -209,15 +210,7 @@ func (m *member) kill() {
 func (m *member) ended() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.run == nil {
-		return false
-	}
-	select {
-	case <-m.run.ended:
-		return true
-	default:
-		return false
-	}
+	return m.run != nil && m.run.Ended()
 }
 
 func (m *member) alive() bool {
