@@ -10,8 +10,8 @@ import (
 // Operation is something that a backend does.
 type Operation uint8
 
-// The operations: those of a backend, then those inside a section. A backend
-// that writes a section at its end does the work of the latter in [OpAtomic].
+// The operations. What a section does is part of OpAtomic: a backend may write it
+// all at the end.
 const (
 	OpAtomic Operation = iota
 	OpRecords
@@ -29,18 +29,6 @@ const (
 	OpNextSequence
 	OpRaiseSequence
 	OpStatistics
-
-	OpPrefetch
-	OpTxRollout
-	OpHead
-	OpInsertRollouts
-	OpPutRollout
-	OpTxWorker
-	OpPutWorker
-	OpTxResources
-	OpPutResources
-	OpReceipt
-	OpPutReceipt
 
 	numOperations
 )
@@ -64,43 +52,29 @@ var Operations = [numOperations]struct{ Name, Collection string }{
 	OpNextSequence:    {"inc", "span_sequence_ids"},
 	OpRaiseSequence:   {"chmax", "span_sequence_ids"},
 	OpStatistics:      {"size", "router"},
-	OpPrefetch:        {"query", "router"},
-	OpTxRollout:       {"get", "rollouts"},
-	OpHead:            {"dequeue", "rollout_queue"},
-	OpInsertRollouts:  {"insert", "rollouts"},
-	OpPutRollout:      {"update", "rollouts"},
-	OpTxWorker:        {"get", "workers"},
-	OpPutWorker:       {"upsert", "workers"},
-	OpTxResources:     {"get", "resources"},
-	OpPutResources:    {"upsert", "resources"},
-	OpReceipt:         {"get", "receipts"},
-	OpPutReceipt:      {"insert", "receipts"},
 }
 
 // Observer is told what a backend does. Its methods are called by many
 // goroutines and must not block.
 type Observer interface {
-	// Operation tells of one that has ended, on behalf of a caller.
-	Operation(caller string, op Operation, took time.Duration, err error)
-	// SectionRan tells how often a section ran, which has been written or given
-	// up; more than once means that others changed what it had read.
-	SectionRan(caller string, times int)
+	// Operation tells of one that has ended.
+	Operation(op Operation, took time.Duration, err error)
+	// SectionRan tells of a section that ran more than once, because others had
+	// changed what it had read, until it was written or given up.
+	SectionRan(times int)
 }
 
-type callerKey struct{}
+type observerKey struct{}
 
-// WithCaller names what operations under ctx are done for.
-func WithCaller(ctx context.Context, name string) context.Context {
-	return context.WithValue(ctx, callerKey{}, name)
+// WithObserver has o, instead of the backend's own observer, told of operations
+// under ctx: those of one caller.
+func WithObserver(ctx context.Context, o Observer) context.Context {
+	return context.WithValue(ctx, observerKey{}, o)
 }
 
-// Caller is the name that ctx carries, "unknown" for none.
-func Caller(ctx context.Context) string {
-	if name, ok := ctx.Value(callerKey{}).(string); ok {
-		return name
-	}
-	return "unknown"
-}
+// epoch makes readings of the monotonic clock alone, which cost half of those of
+// both clocks.
+var epoch = time.Now()
 
 // Observed is a backend whose operations an observer is told of. What it does
 // not list above goes through untold.
@@ -112,28 +86,35 @@ type Observed struct {
 // Observe wraps a backend.
 func Observe(b Backend, o Observer) *Observed { return &Observed{b, o} }
 
-func (b *Observed) told(ctx context.Context, op Operation, began time.Time, err error) {
-	b.observer.Operation(Caller(ctx), op, time.Since(began), err)
+func (b *Observed) observerOf(ctx context.Context) Observer {
+	if o, ok := ctx.Value(observerKey{}).(Observer); ok {
+		return o
+	}
+	return b.observer
+}
+
+func (b *Observed) told(ctx context.Context, op Operation, began time.Duration, err error) {
+	b.observerOf(ctx).Operation(op, time.Since(epoch)-began, err)
 }
 
 // Atomic implements Backend.
 func (b *Observed) Atomic(ctx context.Context, fn func(tx Tx) error) error {
-	began := time.Now()
-	tx := observedTx{observer: b.observer, caller: Caller(ctx)}
+	began := time.Since(epoch)
 	times := 0
-	err := b.Backend.Atomic(ctx, func(inner Tx) error {
-		tx.Tx = inner
+	err := b.Backend.Atomic(ctx, func(tx Tx) error {
 		times++
-		return fn(&tx)
+		return fn(tx)
 	})
-	b.observer.Operation(tx.caller, OpAtomic, time.Since(began), err)
-	b.observer.SectionRan(tx.caller, times)
+	b.told(ctx, OpAtomic, began, err)
+	if times > 1 {
+		b.observerOf(ctx).SectionRan(times)
+	}
 	return err
 }
 
 // Records implements Rollouts.
 func (b *Observed) Records(ctx context.Context, ids []string) ([]*queue.Record, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	out, err := b.Backend.Records(ctx, ids)
 	b.told(ctx, OpRecords, began, err)
 	return out, err
@@ -141,7 +122,7 @@ func (b *Observed) Records(ctx context.Context, ids []string) ([]*queue.Record, 
 
 // Finished implements Rollouts.
 func (b *Observed) Finished(ctx context.Context, ids []string) ([]*queue.Record, int, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	done, pending, err := b.Backend.Finished(ctx, ids)
 	b.told(ctx, OpFinished, began, err)
 	return done, pending, err
@@ -149,7 +130,7 @@ func (b *Observed) Finished(ctx context.Context, ids []string) ([]*queue.Record,
 
 // QueryRollouts implements Rollouts.
 func (b *Observed) QueryRollouts(ctx context.Context, q queue.RolloutQuery) (queue.Page[*queue.Record], error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	page, err := b.Backend.QueryRollouts(ctx, q)
 	b.told(ctx, OpQueryRollouts, began, err)
 	return page, err
@@ -157,7 +138,7 @@ func (b *Observed) QueryRollouts(ctx context.Context, q queue.RolloutQuery) (que
 
 // Overdue implements Rollouts.
 func (b *Observed) Overdue(ctx context.Context, now float64, limit int) ([]string, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	ids, err := b.Backend.Overdue(ctx, now, limit)
 	b.told(ctx, OpOverdue, began, err)
 	return ids, err
@@ -165,7 +146,7 @@ func (b *Observed) Overdue(ctx context.Context, now float64, limit int) ([]strin
 
 // HasQueued implements Rollouts.
 func (b *Observed) HasQueued(ctx context.Context) (bool, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	has, err := b.Backend.HasQueued(ctx)
 	b.told(ctx, OpHasQueued, began, err)
 	return has, err
@@ -173,7 +154,7 @@ func (b *Observed) HasQueued(ctx context.Context) (bool, error) {
 
 // Worker implements Workers.
 func (b *Observed) Worker(ctx context.Context, id string) (*queue.Worker, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	w, err := b.Backend.Worker(ctx, id)
 	b.told(ctx, OpWorker, began, err)
 	return w, err
@@ -181,7 +162,7 @@ func (b *Observed) Worker(ctx context.Context, id string) (*queue.Worker, error)
 
 // QueryWorkers implements Workers.
 func (b *Observed) QueryWorkers(ctx context.Context, q queue.WorkerQuery) (queue.Page[*queue.Worker], error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	page, err := b.Backend.QueryWorkers(ctx, q)
 	b.told(ctx, OpQueryWorkers, began, err)
 	return page, err
@@ -189,7 +170,7 @@ func (b *Observed) QueryWorkers(ctx context.Context, q queue.WorkerQuery) (queue
 
 // Resources implements Resources.
 func (b *Observed) Resources(ctx context.Context, id string) (*queue.ResourcesUpdate, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	u, err := b.Backend.Resources(ctx, id)
 	b.told(ctx, OpResources, began, err)
 	return u, err
@@ -197,7 +178,7 @@ func (b *Observed) Resources(ctx context.Context, id string) (*queue.ResourcesUp
 
 // LatestResources implements Resources.
 func (b *Observed) LatestResources(ctx context.Context) (*queue.ResourcesUpdate, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	u, err := b.Backend.LatestResources(ctx)
 	b.told(ctx, OpLatestResources, began, err)
 	return u, err
@@ -205,7 +186,7 @@ func (b *Observed) LatestResources(ctx context.Context) (*queue.ResourcesUpdate,
 
 // QueryResources implements Resources.
 func (b *Observed) QueryResources(ctx context.Context, q queue.ResourcesQuery) (queue.Page[*queue.ResourcesUpdate], error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	page, err := b.Backend.QueryResources(ctx, q)
 	b.told(ctx, OpQueryResources, began, err)
 	return page, err
@@ -213,7 +194,7 @@ func (b *Observed) QueryResources(ctx context.Context, q queue.ResourcesQuery) (
 
 // InsertSpans implements Spans.
 func (b *Observed) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	stored, err := b.Backend.InsertSpans(ctx, spans)
 	b.told(ctx, OpInsertSpans, began, err)
 	return stored, err
@@ -221,7 +202,7 @@ func (b *Observed) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool,
 
 // QuerySpans implements Spans.
 func (b *Observed) QuerySpans(ctx context.Context, q queue.SpanQuery) (queue.Page[queue.Span], error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	page, err := b.Backend.QuerySpans(ctx, q)
 	b.told(ctx, OpQuerySpans, began, err)
 	return page, err
@@ -229,7 +210,7 @@ func (b *Observed) QuerySpans(ctx context.Context, q queue.SpanQuery) (queue.Pag
 
 // NextSequence implements Spans.
 func (b *Observed) NextSequence(ctx context.Context, entries []Counter, durable bool) ([]int64, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	first, err := b.Backend.NextSequence(ctx, entries, durable)
 	b.told(ctx, OpNextSequence, began, err)
 	return first, err
@@ -237,7 +218,7 @@ func (b *Observed) NextSequence(ctx context.Context, entries []Counter, durable 
 
 // RaiseSequence implements Spans.
 func (b *Observed) RaiseSequence(ctx context.Context, entries []Counter) error {
-	began := time.Now()
+	began := time.Since(epoch)
 	err := b.Backend.RaiseSequence(ctx, entries)
 	b.told(ctx, OpRaiseSequence, began, err)
 	return err
@@ -245,7 +226,7 @@ func (b *Observed) RaiseSequence(ctx context.Context, entries []Counter) error {
 
 // Statistics implements Backend.
 func (b *Observed) Statistics(ctx context.Context) (queue.Statistics, error) {
-	began := time.Now()
+	began := time.Since(epoch)
 	st, err := b.Backend.Statistics(ctx)
 	b.told(ctx, OpStatistics, began, err)
 	return st, err

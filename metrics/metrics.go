@@ -112,5 +112,5 @@ func (r *Recorder) HTTP(path, method string, status int, took time.Duration) {
 	if !slices.Contains(methods, method) {
 		method = "other"
 	}
-	r.http().record(httpLabels{path, method, status}, took.Seconds(), "")
+	r.http().record(httpLabels{path, method, status}, took)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,8 @@ import (
 
 // Queue records what happens in a store and in its backend.
 type Queue struct {
+	methods    [numMethods]*caller
+	callers    series[string, *caller]
 	calls      *pair[callLabels]
 	operations *pair[operationLabels]
 	ends       *pair[endLabels]
@@ -32,14 +35,14 @@ type Queue struct {
 
 	claims    *series[string, prometheus.Counter]
 	wakeups   *series[string, prometheus.Observer]
-	spans     *series[string, prometheus.Counter]
+	spans     [len(spanResults)]prometheus.Counter
 	spanBatch prometheus.Observer
 }
 
 var _ store.Observer = (*Queue)(nil)
 
 func newQueue(r *Recorder) *Queue {
-	attempts := r.histogram(attemptDuration)
+	attempts, spans := r.histogram(attemptDuration), r.counter(spansIngested)
 	q := &Queue{
 		calls:      newPair[callLabels](r, storeCalls),
 		operations: newPair[operationLabels](r, collectionOps),
@@ -52,24 +55,27 @@ func newQueue(r *Recorder) *Queue {
 		retries:    r.counters(txnRetries),
 		claims:     r.counters(claims),
 		wakeups:    r.histograms(wakeups),
-		spans:      r.counters(spansIngested),
 		spanBatch:  r.histogram(spanBatch).WithLabelValues(),
 	}
+	q.callers.open = func(name string) *caller { return &caller{queue: q, name: name} }
 	q.attempts.open = func(l endLabels) *traced {
 		return &traced{Observer: attempts.WithLabelValues(l.values()...)}
+	}
+	for m := range q.methods {
+		q.methods[m] = q.callers.of(methodNames[m])
+	}
+	for i, result := range spanResults {
+		q.spans[i] = spans.WithLabelValues(result)
 	}
 	// What is to be alarmed about is there, as 0, before it first happens.
 	for _, reason := range store.RequeueReasons {
 		q.requeues.of(string(reason))
 	}
-	for _, method := range []string{"dequeue_rollout", "update_attempt", "enqueue_rollout", "update_worker"} {
-		q.retries.of(method)
+	for _, m := range []method{claimOne, updateAttempt, enqueueOne, heartbeat} {
+		q.retries.of(methodNames[m])
 	}
 	for _, result := range claimResults {
 		q.claims.of(result)
-	}
-	for _, result := range spanResults {
-		q.spans.of(result)
 	}
 	for _, call := range []string{wokenClaim, wokenWait} {
 		q.wakeups.of(call)
@@ -81,18 +87,12 @@ type callLabels struct{ method, status string }
 
 func (l callLabels) values() []string { return []string{l.method, l.method, l.status} }
 
-type operationLabels struct {
-	caller    string
-	operation collections.Operation
-	status    string
-	database  string
-}
+type operationLabels struct{ caller, operation, collection, status, database string }
 
 // The private methods of the reference have no counterpart here, so both methods
 // are the public one.
 func (l operationLabels) values() []string {
-	op := collections.Operations[l.operation]
-	return []string{l.caller, op.Name, op.Collection, l.caller, l.status, l.database}
+	return []string{l.caller, l.operation, l.collection, l.caller, l.status, l.database}
 }
 
 type endLabels struct{ status, mode string }
@@ -106,17 +106,48 @@ func modeOf(r *queue.Rollout) string {
 	return string(r.Mode)
 }
 
+// caller is a method of the store, or work of its own, with the series of what
+// goes well at hand.
+type caller struct {
+	queue      *Queue
+	name       string
+	call       atomic.Pointer[member]
+	operations [len(collections.Operations)]atomic.Pointer[member]
+}
+
+// called counts a call of the method.
+func (c *caller) called(took time.Duration, err error) {
+	c.queue.calls.add(c.member(&c.call, err, func(status string) *member {
+		return c.queue.calls.members.of(callLabels{c.name, status})
+	}, errorClass), took)
+}
+
 // Operation implements collections.Observer.
-func (q *Queue) Operation(caller string, op collections.Operation, took time.Duration, err error) {
-	q.operations.record(operationLabels{caller, op, backendErrorClass(err), q.database}, took.Seconds(), "")
+func (c *caller) Operation(op collections.Operation, took time.Duration, err error) {
+	c.queue.operations.add(c.member(&c.operations[op], err, func(status string) *member {
+		o := collections.Operations[op]
+		return c.queue.operations.members.of(operationLabels{c.name, o.Name, o.Collection, status, c.queue.database})
+	}, backendErrorClass), took)
+}
+
+// member finds the series for the outcome; ok keeps that of no error.
+func (c *caller) member(ok *atomic.Pointer[member], err error, of func(status string) *member, class func(error) string) *member {
+	if err != nil {
+		return of(class(err))
+	}
+	m := ok.Load()
+	if m == nil {
+		m = of(class(nil))
+		ok.Store(m)
+	}
+	return m
 }
 
 // SectionRan implements collections.Observer.
-func (q *Queue) SectionRan(caller string, times int) {
-	if times > 1 {
-		q.retries.of(caller).Add(float64(times - 1))
-	}
-}
+func (c *caller) SectionRan(times int) { c.queue.retries.of(c.name).Add(float64(times - 1)) }
+
+// As implements store.Observer.
+func (q *Queue) As(name string) collections.Observer { return q.callers.of(name) }
 
 // Claimed implements store.Observer.
 func (q *Queue) Claimed(r *queue.Rollout, a *queue.Attempt) {
@@ -137,11 +168,11 @@ func (q *Queue) Requeued(_ *queue.Rollout, reason store.RequeueReason) {
 
 // RolloutFinished implements store.Observer; the time in the queue counts.
 func (q *Queue) RolloutFinished(r *queue.Rollout) {
-	seconds := 0.0
+	took := time.Duration(0)
 	if r.EndTime != nil {
-		seconds = max(0, *r.EndTime-r.StartTime)
+		took = time.Duration(max(0, *r.EndTime-r.StartTime) * float64(time.Second))
 	}
-	q.ends.record(endLabels{string(r.Status), modeOf(r)}, seconds, r.RolloutID)
+	q.ends.addFor(q.ends.members.of(endLabels{string(r.Status), modeOf(r)}), took, r.RolloutID)
 }
 
 // Committed implements store.Observer.
@@ -153,7 +184,7 @@ func (q *Queue) Committed(lane string, calls int, took time.Duration) {
 // What becomes of claims and of spans.
 var (
 	claimResults = []string{"work", "empty", "error"}
-	spanResults  = []string{"stored", "duplicate", "rejected"}
+	spanResults  = [...]string{"stored", "duplicate", "rejected"}
 )
 
 // The calls that are woken.
@@ -162,13 +193,9 @@ const (
 	wokenWait  = "wait"
 )
 
-func (q *Queue) called(method string, began time.Time, err error) {
-	q.calls.record(callLabels{method, errorClass(err)}, time.Since(began).Seconds(), "")
-}
-
 // claimed counts the answer to a claim. One that had to wait for its rollout was
 // woken by it.
-func (q *Queue) claimed(c queue.Claim, began time.Time, got []queue.AttemptedRollout, err error) {
+func (q *Queue) claimed(c queue.Claim, took time.Duration, got []queue.AttemptedRollout, err error) {
 	switch {
 	case err != nil:
 		q.claims.of("error").Inc()
@@ -177,13 +204,13 @@ func (q *Queue) claimed(c queue.Claim, began time.Time, got []queue.AttemptedRol
 	default:
 		q.claims.of("work").Inc()
 		if c.Wait > 0 {
-			q.woken(wokenClaim, began, got[0].StartTime)
+			q.woken(wokenClaim, took, got[0].StartTime)
 		}
 	}
 }
 
 // waited tells how long the end of the last rollout took to be answered.
-func (q *Queue) waited(ids int, began time.Time, done []queue.Rollout) {
+func (q *Queue) waited(ids int, took time.Duration, done []queue.Rollout) {
 	if ids == 0 || len(done) < ids {
 		return
 	}
@@ -193,24 +220,24 @@ func (q *Queue) waited(ids int, began time.Time, done []queue.Rollout) {
 			last = max(last, *end)
 		}
 	}
-	q.woken(wokenWait, began, last)
+	q.woken(wokenWait, took, last)
 }
 
-// woken records how long ago an event was that came after its call.
-func (q *Queue) woken(call string, began time.Time, event float64) {
-	if event >= queue.Seconds(began) {
-		q.wakeups.of(call).Observe(max(0, queue.Seconds(time.Now())-event))
+// woken records how long ago an event was that came after its call had begun.
+func (q *Queue) woken(call string, took time.Duration, event float64) {
+	now := queue.Seconds(time.Now())
+	if event >= now-took.Seconds() {
+		q.wakeups.of(call).Observe(max(0, now-event))
 	}
 }
 
 func (q *Queue) ingested(received, stored, rejected int, err error) {
-	q.spanBatch.Observe(float64(received))
 	if err != nil {
 		return
 	}
 	for i, n := range []int{stored, received - stored - rejected, rejected} {
 		if n > 0 {
-			q.spans.of(spanResults[i]).Add(float64(n))
+			q.spans[i].Add(float64(n))
 		}
 	}
 }

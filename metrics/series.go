@@ -1,12 +1,16 @@
 package metrics
 
 import (
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 const (
@@ -116,38 +120,102 @@ type labels interface {
 	values() []string
 }
 
-// pair is what an event is recorded as.
+// pair is what an event is recorded as: a counter and a histogram, both made of
+// one timer for each set of labels when they are scraped.
 type pair[K labels] struct {
 	event   *eventDefinition
 	console *console
 	members series[K, *member]
+
+	total, seconds *prometheus.Desc
 }
 
+// member is the series of one set of labels.
 type member struct {
-	total   prometheus.Counter
-	seconds traced
+	timer
+	values []string
+	last   atomic.Pointer[dto.Exemplar]
+	taken  atomic.Int64 // when last was, Unix nanoseconds
 }
 
 func newPair[K labels](r *Recorder, e *eventDefinition) *pair[K] {
-	total, seconds := r.counter(e.total), r.histogram(e.seconds)
-	p := &pair[K]{event: e, console: r.console}
-	p.members.open = func(k K) *member {
-		values := k.values()
-		return &member{total.WithLabelValues(values...), traced{Observer: seconds.WithLabelValues(values...)}}
-	}
+	p := &pair[K]{event: e, console: r.console, total: describe(e.total), seconds: describe(e.seconds)}
+	p.members.open = func(k K) *member { return &member{values: k.values()} }
+	r.registry.MustRegister(p)
 	return p
 }
 
-// record counts an event; rolloutID, if not empty, may become its exemplar.
-func (p *pair[K]) record(k K, seconds float64, rolloutID string) {
-	m := p.members.of(k)
-	m.total.Inc()
-	if rolloutID == "" {
-		m.seconds.Observe(seconds)
-	} else {
-		m.seconds.observe(seconds, rolloutID)
-	}
+// record counts an event.
+func (p *pair[K]) record(k K, took time.Duration) { p.add(p.members.of(k), took) }
+
+// add counts an event of a member.
+func (p *pair[K]) add(m *member, took time.Duration) {
+	m.observe(took)
 	if p.console != nil {
-		p.console.record(p.event, seconds, k.values())
+		p.console.record(p.event, took.Seconds(), m.values)
 	}
+}
+
+// addFor is add for an event of one rollout, which may become its exemplar.
+func (p *pair[K]) addFor(m *member, took time.Duration, rolloutID string) {
+	p.add(m, took)
+	now := time.Now()
+	last := m.taken.Load()
+	if now.UnixNano()-last < int64(exemplarEvery) || !fits(rolloutID) || !m.taken.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	m.last.Store(&dto.Exemplar{
+		Label:     []*dto.LabelPair{{Name: proto.String(exemplarLabel), Value: proto.String(rolloutID)}},
+		Value:     proto.Float64(took.Seconds()),
+		Timestamp: timestamppb.New(now),
+	})
+}
+
+// Describe implements prometheus.Collector.
+func (p *pair[K]) Describe(to chan<- *prometheus.Desc) { to <- p.total; to <- p.seconds }
+
+// Collect implements prometheus.Collector.
+func (p *pair[K]) Collect(to chan<- prometheus.Metric) {
+	known := p.members.known.Load()
+	if known == nil {
+		return
+	}
+	for _, m := range *known {
+		to <- reading{m, p.total, p.seconds, true}
+		to <- reading{m, p.total, p.seconds, false}
+	}
+}
+
+// reading is one of the two series of a member.
+type reading struct {
+	*member
+	total, seconds *prometheus.Desc
+	counts         bool // it is the counter
+}
+
+// Desc implements prometheus.Metric.
+func (r reading) Desc() *prometheus.Desc {
+	if r.counts {
+		return r.total
+	}
+	return r.seconds
+}
+
+// Write implements prometheus.Metric.
+func (r reading) Write(to *dto.Metric) error {
+	to.Label = prometheus.MakeLabelPairs(r.Desc(), r.values)
+	h := r.read()
+	if r.counts {
+		to.Counter = &dto.Counter{Value: proto.Float64(float64(h.GetSampleCount()))}
+		return nil
+	}
+	to.Histogram = h
+	if e := r.last.Load(); e != nil {
+		at := sort.Search(len(h.Bucket), func(i int) bool { return h.Bucket[i].GetUpperBound() >= e.GetValue() })
+		if at < len(h.Bucket) {
+			h.Bucket[at].Exemplar = e
+		}
+		h.Exemplars = []*dto.Exemplar{e}
+	}
+	return nil
 }

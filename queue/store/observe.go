@@ -12,7 +12,8 @@ import (
 // goroutines, after what they tell of has been written, and must not block or
 // change what they are given.
 type Observer interface {
-	collections.Observer
+	// As gives the observer of what the backend does for a caller.
+	As(caller string) collections.Observer
 
 	// Claimed tells of an attempt that a claim began.
 	Claimed(r *queue.Rollout, a *queue.Attempt)
@@ -23,8 +24,8 @@ type Observer interface {
 	Requeued(r *queue.Rollout, reason RequeueReason)
 	// RolloutFinished tells of a rollout that has just ended.
 	RolloutFinished(r *queue.Rollout)
-	// Committed tells of a group commit: in which lane, of how many calls, and
-	// how long it took.
+	// Committed tells of a group commit, where the backend makes it worth while:
+	// in which lane, of how many calls, and how long it took.
 	Committed(lane string, calls int, took time.Duration)
 }
 
@@ -62,13 +63,17 @@ const (
 	beatCaller = "_on_attempt_heartbeat"
 )
 
-// observe has the observer told of the backend and of the lanes.
+// observe has the observer told of the backend, and of the lanes where calls
+// gather in them.
 func (s *Store) observe(o Observer) {
 	s.observer = o
 	if o == nil {
 		return
 	}
-	s.backend = collections.Observe(s.backend, o)
+	s.backend = collections.Observe(s.backend, o.As("unknown"))
+	if !s.backend.Shared() {
+		return // every call is a commit of its own
+	}
 	s.changes.committed = func(calls int, took time.Duration) { o.Committed(laneChanges, calls, took) }
 	s.spans.committed = func(calls int, took time.Duration) { o.Committed(laneSpans, calls, took) }
 	s.counters.committed = func(calls int, took time.Duration) { o.Committed(laneCounters, calls, took) }
@@ -79,7 +84,7 @@ func (s *Store) asCaller(ctx context.Context, name string) context.Context {
 	if s.observer == nil {
 		return ctx
 	}
-	return collections.WithCaller(ctx, name)
+	return collections.WithObserver(ctx, s.observer.As(name))
 }
 
 // transition is a record before and after a section.
