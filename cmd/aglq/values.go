@@ -187,3 +187,13 @@ func within(low, high int) func(int) error {
 		return nil
 	}
 }
+
+// atLeast is the validator of a time with a lower bound.
+func atLeast(least time.Duration) func(time.Duration) error {
+	return func(d time.Duration) error {
+		if d < least {
+			return fmt.Errorf("it must be %g or more", least.Seconds())
+		}
+		return nil
+	}
+}
