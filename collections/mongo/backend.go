@@ -73,10 +73,11 @@ type Backend struct {
 	partition string
 	log       *slog.Logger
 
-	rollouts, workers, resources, receipts, counts, spans, counters, payloads, waste, meta handles
+	rollouts, workers, resources, receipts, counts, spans, counters, payloads, waste, partitions, meta handles
 
 	id       int64 // of this process, as the holder of leases
 	purging  purging
+	presence presence
 	lanes    lanes
 	spanned  spanCount
 	retrying chan struct{} // held by a section that runs again
@@ -110,6 +111,18 @@ func Open(ctx context.Context, o Options) (*Backend, error) {
 
 // open takes driver options besides, which tests set.
 func open(ctx context.Context, o Options, clientOptions *options.ClientOptions) (*Backend, error) {
+	b, err := connect(o, clientOptions)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.prepare(ctx); err != nil {
+		_ = b.client.Disconnect(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return b, nil
+}
+
+func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) {
 	parsed, err := connstring.Parse(o.URI)
 	if err != nil {
 		return nil, queue.Wrap(queue.Invalid, err, "reading the MongoDB URI")
@@ -147,10 +160,6 @@ func open(ctx context.Context, o Options, clientOptions *options.ClientOptions) 
 			fast:     b.database.Collection(name, options.Collection().SetWriteConcern(&writeconcern.WriteConcern{W: 1})),
 		}
 	}
-	if err := b.prepare(ctx); err != nil {
-		_ = client.Disconnect(context.WithoutCancel(ctx))
-		return nil, err
-	}
 	return b, nil
 }
 
@@ -162,7 +171,7 @@ func journaled() *writeconcern.WriteConcern {
 func (b *Backend) collections() map[string]*handles {
 	return map[string]*handles{
 		"rollouts": &b.rollouts, "workers": &b.workers, "resources": &b.resources, "receipts": &b.receipts,
-		"rollout_counts": &b.counts, "spans": &b.spans, "span_sequence_ids": &b.counters, "waste": &b.waste, "payloads": &b.payloads, "schema": &b.meta,
+		"rollout_counts": &b.counts, "spans": &b.spans, "span_sequence_ids": &b.counters, "waste": &b.waste, "payloads": &b.payloads, "partitions": &b.partitions, "schema": &b.meta,
 	}
 }
 
@@ -189,6 +198,7 @@ func (b *Backend) Shared() bool { return true }
 
 // Close implements collections.Backend.
 func (b *Backend) Close(ctx context.Context) error {
+	b.leave()
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	return wrap(b.client.Disconnect(ctx), "disconnecting from MongoDB")

@@ -2,6 +2,7 @@ package mongo
 
 import (
 	"context"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
@@ -43,3 +44,25 @@ func NumberAfter(n int64) int64 {
 	numbers.after(n)
 	return numbers.next()
 }
+
+// Migrate leads the database from the present version on by further steps, each
+// of them named by its function.
+func (b *Backend) Migrate(ctx context.Context, further ...func(ctx context.Context, progress func(int64)) error) error {
+	steps := append([]migration{}, migrations...)
+	for _, run := range further {
+		steps = append(steps, migration{"a step of the test", func(ctx context.Context, _ *Backend, progress func(int64)) error {
+			return run(ctx, progress)
+		}})
+	}
+	return b.checkSchema(ctx, steps)
+}
+
+// SchemaVersion is the version of a new database.
+func SchemaVersion() int64 { return schemaVersion() }
+
+// Hold and Release take and give back a lease.
+func (b *Backend) Hold(ctx context.Context, name string, life time.Duration) (bool, error) {
+	return b.hold(ctx, name, life)
+}
+
+func (b *Backend) Release(ctx context.Context, name string) { b.release(ctx, name) }

@@ -36,6 +36,7 @@ const (
 	// purgeLease is how long the process that purges is the only one after its
 	// last batch.
 	purgeLease = 30 * time.Second
+	purgeName  = "purge"
 )
 
 // purging is what a process knows of the purges of its partition.
@@ -77,7 +78,7 @@ func (b *Backend) holdPurge(ctx context.Context) (bool, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	began := time.Now()
-	held, err := b.hold(ctx, key(b.partition, "purge"), purgeLease)
+	held, err := b.hold(ctx, key(b.partition, purgeName), purgeLease)
 	if held {
 		b.purging.held = began
 	}

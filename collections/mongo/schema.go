@@ -12,9 +12,6 @@ import (
 	"github.com/aglq/aglq/queue"
 )
 
-// schemaVersion is the layout that this version of aglq reads and writes.
-const schemaVersion = 1
-
 // openTimeout bounds Open under a context without a deadline. Building indexes
 // over existing data may take long.
 const openTimeout = 5 * callTimeout
@@ -35,6 +32,7 @@ const (
 
 // prepare makes the database fit for use.
 func (b *Backend) prepare(ctx context.Context) error {
+	unbounded := ctx
 	if _, ok := ctx.Deadline(); !ok {
 		bounded, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
@@ -43,7 +41,7 @@ func (b *Backend) prepare(ctx context.Context) error {
 	if err := b.checkServer(ctx); err != nil {
 		return err
 	}
-	if err := b.checkSchema(ctx); err != nil {
+	if err := b.checkSchema(unbounded, migrations); err != nil { // a migration takes as long as it takes
 		return err
 	}
 	if err := b.createCollections(ctx); err != nil {
@@ -52,7 +50,10 @@ func (b *Backend) prepare(ctx context.Context) error {
 	if err := b.createIndexes(ctx); err != nil {
 		return wrap(err, "creating indexes in MongoDB")
 	}
-	return wrap(b.resumeNumbers(ctx), "reading the end of the queue in MongoDB")
+	if err := b.resumeNumbers(ctx); err != nil {
+		return wrap(err, "reading the end of the queue in MongoDB")
+	}
+	return b.enter(ctx)
 }
 
 func (b *Backend) checkServer(ctx context.Context) error {
@@ -67,26 +68,6 @@ func (b *Backend) checkServer(ctx context.Context) error {
 	if hello.SetName == "" && hello.Message != "isdbgrid" {
 		return queue.Errorf(queue.Invalid, "this MongoDB server is not a member of a replica set, and transactions need one: "+
 			"start mongod with --replSet rs0, then run once: mongosh --eval 'rs.initiate()'")
-	}
-	return nil
-}
-
-// checkSchema writes the version into a new database.
-func (b *Backend) checkSchema(ctx context.Context) error {
-	var found struct {
-		Version int64 `bson:"version"`
-	}
-	err := b.meta.main.FindOneAndUpdate(ctx,
-		bson.D{{Key: "_id", Value: "schema"}},
-		bson.D{{Key: "$setOnInsert", Value: bson.D{{Key: "version", Value: int64(schemaVersion)}}}},
-		options.FindOneAndUpdate().SetUpsert(true).SetReturnDocument(options.After),
-	).Decode(&found)
-	if err != nil {
-		return wrap(err, "checking the schema version in MongoDB")
-	}
-	if found.Version > schemaVersion {
-		return queue.Errorf(queue.Invalid, "database %s has schema version %d and this aglq knows versions up to %d: upgrade aglq",
-			b.database.Name(), found.Version, schemaVersion)
 	}
 	return nil
 }
