@@ -70,6 +70,15 @@ func (f fakeStore) Claim(context.Context, queue.Claim) ([]queue.AttemptedRollout
 	return nil, f.err
 }
 
+// span is what a fake store stores the first of.
+var span = queue.Span{RolloutID: "ro-1", AttemptID: "at-1", SpanID: "s"}
+
+func (f fakeStore) AddSpan(context.Context, queue.Span) (*queue.Span, error) { return &span, f.err }
+
+func (f fakeStore) AddSpans(_ context.Context, spans []queue.Span) (queue.SpansAdded, error) {
+	return queue.SpansAdded{Stored: spans[:1]}, f.err
+}
+
 func TestStoreCalls(t *testing.T) {
 	r := New(Options{Prometheus: true})
 	ctx := t.Context()
