@@ -1,0 +1,488 @@
+package archive_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+	"pgregory.net/rapid"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/collections/archive"
+	"github.com/aglq/aglq/collections/mongo"
+	"github.com/aglq/aglq/collections/mongo/mongotest"
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
+)
+
+// export makes an archive of a backend.
+func export(t testing.TB, b collections.Backend) ([]byte, archive.Counts) {
+	t.Helper()
+	var out bytes.Buffer
+	counts, err := archive.Write(&out, archive.Scan(t.Context(), b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes(), counts
+}
+
+// imports reads an archive into a backend.
+func imports(t testing.TB, b collections.Backend, file []byte, o archive.Options) (archive.Report, error) {
+	t.Helper()
+	r, err := archive.NewReader(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	return archive.Import(t.Context(), b, r.Items(), o)
+}
+
+func mustImport(t testing.TB, b collections.Backend, file []byte, o archive.Options) archive.Report {
+	t.Helper()
+	report, err := imports(t, b, file, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func text(t testing.TB, file []byte) string {
+	t.Helper()
+	d, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	out, err := d.DecodeAll(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// compress makes a file of lines as they are.
+func compress(t testing.TB, lines string) []byte {
+	t.Helper()
+	e, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	return e.EncodeAll([]byte(lines), nil)
+}
+
+// partitions opens backends on one database, a partition each.
+func partitions(t *testing.T) func() collections.Backend {
+	t.Helper()
+	uri, database := mongotest.URI(t), mongotest.Database(t)
+	n := 0
+	return func() collections.Backend {
+		n++
+		b, err := mongo.Open(t.Context(), mongo.Options{
+			URI: uri, Database: database, Partition: fmt.Sprintf("p/%d", n), Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close(context.Background()) })
+		return b
+	}
+}
+
+// TestSameEverywhere moves random partitions from memory to MongoDB, within it,
+// and back: every archive on the way has the same bytes, and so has one that is
+// merged into what it came from.
+func TestSameEverywhere(t *testing.T) {
+	onMongo := partitions(t)
+	for seed := range 12 {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			first := inMemory()
+			anyStock.Example(seed).put(t, first)
+			file, counts := export(t, first)
+			for _, b := range []collections.Backend{onMongo(), inMemory()} {
+				if report := mustImport(t, b, file, archive.Options{}); report.Stored != counts || report.Present != (archive.Counts{}) || len(report.Problems) > 0 {
+					t.Errorf("of %s: %s %q", counts, report.String(), report.Problems)
+				}
+				again, _ := export(t, b)
+				if diff := cmp.Diff(text(t, file), text(t, again)); diff != "" {
+					t.Fatalf("the archive of the copy differs:\n%s", diff)
+				}
+				if !bytes.Equal(file, again) {
+					t.Error("the same lines have different bytes")
+				}
+				if report := mustImport(t, b, file, archive.Options{Merge: true}); report.Present != counts || report.Stored != (archive.Counts{}) || len(report.Problems) > 0 {
+					t.Errorf("merged again, of %s: %s %q", counts, report.String(), report.Problems)
+				}
+				sameLists(t, first, b)
+				file = again
+			}
+		})
+	}
+}
+
+// TestSameInMemory is the same property, searched for counterexamples.
+func TestSameInMemory(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		first, second := inMemory(), inMemory()
+		anyStock.Draw(rt, "stock").put(t, first)
+		file, _ := export(t, first)
+		mustImport(t, second, file, archive.Options{})
+		again, _ := export(t, second)
+		if diff := cmp.Diff(text(t, file), text(t, again)); diff != "" {
+			rt.Fatalf("the archive of the copy differs:\n%s", diff)
+		}
+		sameLists(t, first, second)
+	})
+}
+
+// sameLists compares what a client sees: lists, the latest resources, the queue.
+func sameLists(t testing.TB, a, b collections.Backend) {
+	t.Helper()
+	list := func(b collections.Backend) string {
+		ctx := t.Context()
+		rollouts, err1 := b.QueryRollouts(ctx, queue.RolloutQuery{Paging: queue.All})
+		workers, err2 := b.QueryWorkers(ctx, queue.WorkerQuery{Paging: queue.All})
+		resources, err3 := b.QueryResources(ctx, queue.ResourcesQuery{Paging: queue.All})
+		latest, err4 := b.LatestResources(ctx)
+		var head []*queue.Record
+		err5 := b.Atomic(ctx, func(tx collections.Tx) (err error) { head, err = tx.Head(200); return err })
+		due, err6 := b.Overdue(ctx, 1e12, 1000)
+		st, err7 := b.Statistics(ctx)
+		if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
+			t.Fatal(err)
+		}
+		var out []byte
+		for _, r := range rollouts.Items {
+			out = append(r.Rollout.AppendJSON(out), '\n')
+			page, err := b.QuerySpans(ctx, queue.SpanQuery{RolloutID: r.Rollout.RolloutID, Paging: queue.Paging{SortBy: "sequence_id", Limit: -1}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range page.Items {
+				out = append(page.Items[i].AppendJSON(out), '\n')
+			}
+		}
+		for _, w := range workers.Items {
+			out = append(w.AppendJSON(out), '\n')
+		}
+		for _, u := range resources.Items {
+			out = append(u.AppendJSON(out), '\n')
+		}
+		if latest != nil {
+			out = append(out, latest.ResourcesID...)
+		}
+		for _, r := range head {
+			out = fmt.Appendf(out, "\n%s at %d", r.Rollout.RolloutID, r.Place)
+		}
+		out = fmt.Appendf(out, "\n%d due %d %d %d %d", len(due), st.Rollouts, st.Attempts, st.Spans, st.Workers)
+		return string(out)
+	}
+	if diff := cmp.Diff(list(a), list(b)); diff != "" {
+		t.Fatalf("the lists differ:\n%s", diff)
+	}
+}
+
+// sample is a partition with something of everything.
+func sample(t testing.TB) collections.Backend {
+	t.Helper()
+	b := inMemory()
+	s := &stock{
+		resources: []*queue.ResourcesUpdate{{ResourcesID: "rs-1", CreateTime: 1, UpdateTime: 2, Version: 1, Resources: rawjson.EmptyObject}},
+		workers:   []*queue.Worker{{WorkerID: "w-1", Status: queue.WorkerBusy}, {WorkerID: "w-2", Status: queue.WorkerIdle}},
+	}
+	for i := range 250 {
+		r := queue.NewRecord(fmt.Sprintf("ro-%03d", i), queue.Request{Input: rawjson.Value(`{"n":1}`)}, true, float64(100+i))
+		r.Place = int64(i + 1)
+		if i%2 == 0 {
+			w := "w-1"
+			r.Begin("at-1", &w, true, 0, 500)
+			s.spans = append(s.spans, queue.Span{
+				RolloutID: r.Rollout.RolloutID, AttemptID: "at-1", SpanID: "a", SequenceID: 1, Name: "n", Attributes: rawjson.EmptyObject,
+			})
+			s.counters = append(s.counters, collections.Counter{RolloutID: r.Rollout.RolloutID, N: 1})
+		}
+		s.records = append(s.records, r)
+	}
+	s.put(t, b)
+	return b
+}
+
+// TestDamageIsFound cuts an archive anywhere, and changes it anywhere.
+func TestDamageIsFound(t *testing.T) {
+	file, counts := export(t, sample(t))
+	if got, err := archive.Check(bytes.NewReader(file)); err != nil || got != counts {
+		t.Fatalf("as it was written: %s, %v", got, err)
+	}
+	lines := text(t, file)
+	step := max(1, len(file)/400)
+	for at := 0; at < len(file); at += step {
+		if _, err := archive.Check(bytes.NewReader(file[:at])); queue.KindOf(err) != queue.Invalid {
+			t.Fatalf("cut to %d of %d bytes: %v", at, len(file), err)
+		}
+		changed := bytes.Clone(file)
+		changed[at] ^= 0x10
+		_, err := archive.Check(bytes.NewReader(changed))
+		if err == nil && text(t, changed) == lines {
+			continue // a bit that means nothing to the decompressor
+		}
+		if queue.KindOf(err) != queue.Invalid {
+			t.Errorf("byte %d of %d changed: %v", at, len(file), err)
+		}
+	}
+	if _, err := archive.Check(bytes.NewReader(append(bytes.Clone(file), compress(t, "{}\n")...))); queue.KindOf(err) != queue.Invalid {
+		t.Errorf("something added: %v", err)
+	}
+	if _, err := archive.Check(bytes.NewReader(append(bytes.Clone(file), 'x'))); queue.KindOf(err) != queue.Invalid {
+		t.Errorf("a byte added: %v", err)
+	}
+}
+
+// TestChangedLines edits an archive and compresses it again, as somebody would
+// who means well.
+func TestChangedLines(t *testing.T) {
+	file, _ := export(t, sample(t))
+	lines := strings.SplitAfter(text(t, file), "\n")
+	end := len(lines) - 2
+	edit := func(at int, old, new string) string {
+		if !strings.Contains(lines[at], old) {
+			t.Fatalf("line %d has no %s: %s", at+1, old, lines[at])
+		}
+		return strings.Join(lines[:at], "") + strings.Replace(lines[at], old, new, 1) + strings.Join(lines[at+1:], "")
+	}
+	for _, c := range []struct{ name, lines, want string }{
+		{"number changed", edit(4, `"n":1`, `"n":2`), "was changed after it was written"},
+		{"line left out", strings.Join(lines[:3], "") + strings.Join(lines[4:], ""), "lines were lost or added"},
+		{"line twice", strings.Join(lines[:3], "") + lines[2] + strings.Join(lines[3:], ""), "lines were lost or added"},
+		{"end left out", strings.Join(lines[:end], ""), "cut short"},
+		{"end twice", strings.Join(lines, "") + lines[end], "follows the end"},
+		{"last line break left out", strings.TrimSuffix(strings.Join(lines, ""), "\n"), "cut short"},
+		{"nothing", "", "cut short"},
+		{"other file", "hello\n", "line 1"},
+		{"other JSON", `{"a":1}` + "\n", "no archive"},
+		{"newer version", edit(0, `"version":1`, `"version":2`), "reads version 1"},
+		{"unknown kind", edit(2, `"kind":"worker"`, `"kind":"wrkr"`), "does not know"},
+		{"no kind", edit(2, `"kind":"worker",`, ``), "neither with its kind"},
+		{"unknown member", edit(2, `"status"`, `"color":1,"status"`), `"color" is a member`},
+		{"wrong type", edit(2, `"w-1"`, `7`), `"worker_id" is not a string`},
+		{"unknown status", edit(2, `"busy"`, `"lazy"`), `"status" is "lazy"`},
+		{"attempt missing", strings.Join(lines[:5], "") + strings.Join(lines[6:], ""), "has 1 attempts, and here are only 0"},
+		{"attempt of another", edit(5, `"rollout_id":"ro-000"`, `"rollout_id":"ro-001"`), "attempt at-1 is of rollout ro-001"},
+		{"queued without a place", edit(6, `,"place":2`, ``), `"place" is 0`},
+		{"NaN", edit(6, `"start_time":101.0`, `"start_time":NaN`), `"start_time" is not a number`},
+		{"error", strings.Join(lines[:4], "") + `{"kind":"error","detail":"disk full"}` + "\n", "could not finish it: disk full"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := archive.Check(bytes.NewReader(compress(t, c.lines)))
+			if queue.KindOf(err) != queue.Invalid || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v; want one with %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestCutImport takes in what came before the cut, says so, and the whole file
+// merged later completes it.
+func TestCutImport(t *testing.T) {
+	file, counts := export(t, sample(t))
+	lines := strings.SplitAfter(text(t, file), "\n")
+	b := inMemory()
+	report, err := imports(t, b, compress(t, strings.Join(lines[:300], "")), archive.Options{})
+	if queue.KindOf(err) != queue.Invalid || report.Stored.Rollouts == 0 || report.Stored.Rollouts == counts.Rollouts {
+		t.Fatalf("%s, %v", report.String(), err)
+	}
+	st, err := b.Statistics(t.Context())
+	if err != nil || st.Rollouts != report.Stored.Rollouts || st.Attempts != report.Stored.Attempts || st.Spans != report.Stored.Spans {
+		t.Errorf("stored are %+v, reported %s: %v", st, report.String(), err)
+	}
+	if _, err := imports(t, b, file, archive.Options{}); queue.KindOf(err) != queue.Conflict {
+		t.Errorf("a second import into what is not empty: %v", err)
+	}
+	rest := mustImport(t, b, file, archive.Options{Merge: true})
+	if rest.Present != report.Stored || rest.Present.Rollouts+rest.Stored.Rollouts != counts.Rollouts || len(rest.Problems) > 0 {
+		t.Errorf("the rest: %s %q", rest.String(), rest.Problems)
+	}
+	again, _ := export(t, b)
+	if !bytes.Equal(file, again) {
+		t.Error("the completed copy has another archive")
+	}
+}
+
+func TestConflicts(t *testing.T) {
+	onMongo := partitions(t)
+	file, counts := export(t, sample(t))
+	for name, b := range map[string]collections.Backend{"memory": inMemory(), "mongo": onMongo()} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			other := &stock{
+				resources: []*queue.ResourcesUpdate{{ResourcesID: "rs-1", CreateTime: 1, UpdateTime: 3, Version: 2, Resources: rawjson.EmptyObject}},
+				workers:   []*queue.Worker{{WorkerID: "w-2", Status: queue.WorkerUnknown}},
+				records:   []*queue.Record{queue.NewRecord("ro-000", queue.Request{}, true, 7)},
+				spans:     []queue.Span{{RolloutID: "ro-002", AttemptID: "at-1", SpanID: "a", SequenceID: 5, Name: "other"}},
+			}
+			other.put(t, b)
+			// ro-001 has been imported before, and claimed.
+			moved := queue.NewRecord("ro-001", queue.Request{Input: rawjson.Value(`{"n":1}`)}, true, 101)
+			moved.Begin("at-9", nil, true, 0, 600)
+			if err := b.Atomic(ctx, func(tx collections.Tx) error { return tx.InsertRollouts([]*queue.Record{moved}) }); err != nil {
+				t.Fatal(err)
+			}
+			var inserted int
+			report := mustImport(t, b, file, archive.Options{Merge: true, Inserted: func(rs []*queue.Record) { inserted += len(rs) }})
+			want := []string{
+				"set of resources rs-1 is there already and differs; it was left as it is",
+				"worker w-2 is there already and differs; it was left as it is",
+				"rollout ro-000 is there already and differs; it was left as it is",
+				"rollout ro-001 is there already and has moved on: it is preparing, with 1 attempts; it was left as it is",
+				"span a of rollout ro-002, attempt at-1, is there already and differs; it was left as it is",
+				"1 spans of rollout ro-000 were left out with it",
+			}
+			if diff := cmp.Diff(want, report.Problems); diff != "" {
+				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+			if report.Conflicts != 5 || report.Stored.Rollouts != counts.Rollouts-2 || report.Stored.Spans != counts.Spans-2 || inserted != int(counts.Rollouts-2) {
+				t.Errorf("%s; %d inserted", report.String(), inserted)
+			}
+			if decoded := archive.DecodeReport(report.AppendJSON(nil)); !cmp.Equal(decoded, report) {
+				t.Errorf("the report comes back as %s", decoded.String())
+			}
+			rs, err := b.Records(ctx, []string{"ro-000"})
+			if err != nil || len(rs) != 1 || rs[0].Rollout.StartTime != 7 {
+				t.Errorf("ro-000 was overwritten: %v, %v", rs, err)
+			}
+		})
+	}
+}
+
+// TestRefused names what the other backend cannot hold, and takes the rest.
+func TestRefused(t *testing.T) {
+	from := sample(t)
+	big := rawjson.Value(`"` + strings.Repeat("x", 70<<20) + `"`)
+	(&stock{
+		records: []*queue.Record{queue.NewRecord("ro-big", queue.Request{Input: big}, true, 150.5)},
+		workers: []*queue.Worker{{WorkerID: "w-big", Status: queue.WorkerIdle, HeartbeatStats: rawjson.Value(`{"x":` + string(big) + `}`)}},
+	}).put(t, from)
+	file, counts := export(t, from)
+	report := mustImport(t, partitions(t)(), file, archive.Options{})
+	if report.Refused != 2 || len(report.Problems) != 2 || !strings.Contains(report.Problems[0], "worker w-big was refused") ||
+		!strings.Contains(report.Problems[1], "rollout ro-big was refused") {
+		t.Errorf("%s %.300q", report.String(), report.Problems)
+	}
+	if report.Stored.Rollouts != counts.Rollouts-1 || report.Stored.Workers != counts.Workers-1 || report.Stored.Spans != counts.Spans {
+		t.Errorf("%s of %s", report.String(), counts)
+	}
+}
+
+// TestStreaming reads an archive while it is written, through a pipe that holds
+// nothing: neither side needs more than a part of it.
+func TestStreaming(t *testing.T) {
+	from, into := sample(t), inMemory()
+	r, w := io.Pipe()
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		_, err := archive.Write(w, archive.Scan(t.Context(), from))
+		w.CloseWithError(err)
+	})
+	defer writing.Wait()
+	reader, err := archive.NewReader(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if _, err := archive.Import(t.Context(), into, reader.Items(), archive.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	sameLists(t, from, into)
+}
+
+// broken fails to scan spans.
+type broken struct{ collections.Backend }
+
+func (broken) ScanSpans(context.Context, []string, collections.Cursor, int) ([]queue.Span, collections.Cursor, error) {
+	return nil, "", queue.Errorf(queue.Unavailable, "the database is away")
+}
+
+func TestSourceFails(t *testing.T) {
+	var file bytes.Buffer
+	_, err := archive.Write(&file, archive.Scan(t.Context(), broken{sample(t)}))
+	if queue.KindOf(err) != queue.Unavailable {
+		t.Fatalf("the export ended with %v", err)
+	}
+	if _, err := archive.Check(&file); queue.KindOf(err) != queue.Invalid || !strings.Contains(err.Error(), "the database is away") {
+		t.Errorf("the archive says %v", err)
+	}
+}
+
+func TestReadFails(t *testing.T) {
+	file, _ := export(t, sample(t))
+	away := errors.New("connection reset")
+	_, err := archive.Check(io.MultiReader(bytes.NewReader(file[:len(file)/2]), iotestErr{away}))
+	if !errors.Is(err, away) || queue.KindOf(err) == queue.Invalid {
+		t.Errorf("a connection that broke is reported as %v", err)
+	}
+}
+
+type iotestErr struct{ error }
+
+func (e iotestErr) Read([]byte) (int, error) { return 0, e.error }
+
+// FuzzRead feeds lines to the reader. What it accepts can be written again and
+// reads back the same.
+func FuzzRead(f *testing.F) {
+	file, _ := export(f, sample(f))
+	lines := strings.SplitAfter(text(f, file), "\n")
+	f.Add(strings.Join(lines[:12], ""))
+	f.Add(strings.Join(lines[:2], "") + lines[len(lines)-3])
+	f.Add(lines[0] + `{"kind":"end","resources":0,"workers":0,"rollouts":0,"attempts":0,"spans":0,"sha256":"` + hex.EncodeToString(make([]byte, 32)) + `"}` + "\n")
+	f.Add(lines[0] + `{"rollout_id":"r","attempt_id":"a","sequence_id":1,"kind":"end","span_id":{}}` + "\n")
+	f.Fuzz(func(t *testing.T, lines string) {
+		read := func(file []byte) (items []archive.Item, err error) {
+			r, err := archive.NewReader(bytes.NewReader(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			for item, err := range r.Items() {
+				if err != nil {
+					return items, err
+				}
+				items = append(items, item)
+			}
+			return items, nil
+		}
+		items, err := read(compress(t, lines))
+		if err != nil && queue.KindOf(err) != queue.Invalid {
+			t.Fatalf("error %v is not Invalid", err)
+		}
+		write := func(items []archive.Item) []byte {
+			var out bytes.Buffer
+			_, err := archive.Write(&out, func(yield func(archive.Item, error) bool) {
+				for _, i := range items {
+					if !yield(i, nil) {
+						return
+					}
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out.Bytes()
+		}
+		first := write(items)
+		again, err := read(first)
+		if err != nil {
+			t.Fatalf("what was read and written cannot be read: %v\n%s", err, text(t, first))
+		}
+		if second := write(again); !bytes.Equal(first, second) {
+			t.Fatalf("read and written again it differs:\n%s\n%s", text(t, first), text(t, second))
+		}
+	})
+}
