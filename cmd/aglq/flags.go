@@ -42,19 +42,12 @@ func logFlags() []cli.Flag {
 }
 
 func backendFlags() []cli.Flag {
-	return []cli.Flag{
+	return flags([]cli.Flag{
 		&cli.StringFlag{
 			Name: "backend", Value: "memory", Validator: oneOf("memory", "mongo"),
 			Usage: "`PLACE` of the data: memory, which ends with the process, or mongo",
 		},
-		&cli.StringFlag{
-			Name: "mongo-uri", Value: "mongodb://localhost:27017/?replicaSet=rs0", Sources: cli.EnvVars("AGL_MONGO_URI"),
-			Usage: "`URI` of a MongoDB replica set",
-		},
-		&cli.StringFlag{
-			Name: "mongo-database", Sources: cli.EnvVars("AGL_MONGO_DATABASE"),
-			DefaultText: "the one in the URI, else " + mongo.DefaultDatabase, Usage: "`NAME` of the database",
-		},
+	}, mongoFlags(), []cli.Flag{
 		&cli.StringFlag{
 			Name: "partition-id", Value: mongo.DefaultPartition, Sources: cli.EnvVars("AGL_PARTITION_ID"),
 			Usage:     "`NAME` of the part of the database to work in; stores of one partition share a queue",
@@ -71,6 +64,20 @@ func backendFlags() []cli.Flag {
 		&bytesFlag{
 			Name: "max-memory", DefaultText: "70 % of the machine's memory",
 			Usage: "`BYTES`, as 2GiB, that the memory backend holds before it drops the spans of the oldest finished rollouts",
+		},
+	})
+}
+
+// mongoFlags say where a database is.
+func mongoFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: "mongo-uri", Value: "mongodb://localhost:27017/?replicaSet=rs0", Sources: cli.EnvVars("AGL_MONGO_URI"),
+			Usage: "`URI` of a MongoDB replica set",
+		},
+		&cli.StringFlag{
+			Name: "mongo-database", Sources: cli.EnvVars("AGL_MONGO_DATABASE"),
+			DefaultText: "the one in the URI, else " + mongo.DefaultDatabase, Usage: "`NAME` of the database",
 		},
 	}
 }
