@@ -17,9 +17,16 @@ const unboundedRows = 20
 // Lines draws the view: at most height lines, 0 for as many as there are, each
 // at most width columns, 0 for as wide as it gets. All text is printable.
 func (v View) Lines(width, height int) []string {
-	lines := v.summary()
+	var lines []string
+	for _, line := range v.summary() {
+		lines = append(lines, wrap(line, width)...)
+	}
 	tables := []grid{v.workerGrid(), v.runningGrid(), v.errorGrid()}
-	for i, rows := range share(height-len(lines), tables) {
+	room := height - len(lines)
+	if height > 0 && room <= 0 {
+		tables = nil
+	}
+	for i, rows := range share(room, tables) {
 		if rows >= 0 {
 			lines = append(lines, tables[i].lines(rows)...)
 		}
@@ -36,14 +43,14 @@ func (v View) Lines(width, height int) []string {
 }
 
 // share gives each table its number of rows, -1 for no table at all. A table
-// takes three lines besides: a gap, its title and its columns.
+// takes two lines besides: a gap and its head.
 func share(lines int, tables []grid) []int {
 	const frame = 2
 	rows := make([]int, len(tables))
 	for i := range rows {
 		rows[i] = -1
 	}
-	if lines <= 0 { // no limit, or no room: the caller cuts
+	if lines <= 0 { // no limit
 		for i, t := range tables {
 			rows[i] = min(len(t.rows), unboundedRows)
 		}
@@ -205,6 +212,25 @@ func runeColumns(r rune) int {
 		return 2
 	}
 	return 1
+}
+
+// wrap breaks a line of the summary at spaces, so that what follows stays behind
+// its name.
+func wrap(line string, width int) []string {
+	const indent = 9
+	if width <= 2*indent {
+		return []string{line}
+	}
+	var out []string
+	for columns(line) > width {
+		at := strings.LastIndexByte(line[:width+1], ' ')
+		if at <= indent {
+			break
+		}
+		out = append(out, strings.TrimRight(line[:at], " "))
+		line = strings.Repeat(" ", indent) + strings.TrimLeft(line[at:], " ")
+	}
+	return append(out, line)
 }
 
 // cut shortens s to so many columns.

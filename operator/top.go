@@ -35,8 +35,8 @@ type Top struct {
 	now   func() time.Time
 
 	samples []sample
-	rewards memory[*float64]
-	errors  memory[string]
+	rewards recall[*float64]
+	errors  recall[string]
 }
 
 // NewTop follows a store by the clock now; nil is time.Now.
@@ -131,8 +131,7 @@ func (t *Top) rate(v *View) {
 		}
 	}
 	t.samples = append(t.samples, now)
-	// The oldest one kept is the youngest that is a window old.
-	for len(t.samples) > 2 && v.Time.Sub(t.samples[1].at) >= rateWindow {
+	for len(t.samples) > 2 && v.Time.Sub(t.samples[0].at) > rateWindow {
 		t.samples = t.samples[1:]
 	}
 	first := t.samples[0]
@@ -294,19 +293,19 @@ func (t *Top) readRewards(ctx context.Context, v *View, succeeded []queue.Attemp
 	return nil
 }
 
-// memory keeps what was read of single attempts. It forgets all when it is full:
+// recall keeps what was read of single attempts. It forgets all when it is full:
 // what is needed is read again.
-type memory[T any] struct{ known map[string]T }
+type recall[T any] struct{ known map[string]T }
 
-const memoryLimit = 10_000
+const recallLimit = 10_000
 
-func (m *memory[T]) look(key string) (T, bool) {
+func (m *recall[T]) look(key string) (T, bool) {
 	v, ok := m.known[key]
 	return v, ok
 }
 
-func (m *memory[T]) learn(key string, v T) {
-	if m.known == nil || len(m.known) >= memoryLimit {
+func (m *recall[T]) learn(key string, v T) {
+	if m.known == nil || len(m.known) >= recallLimit {
 		m.known = map[string]T{}
 	}
 	m.known[key] = v
