@@ -35,11 +35,11 @@ type GrowthReport struct {
 // WriteText prints both lists and the ratios of the medians.
 func (r *GrowthReport) WriteText(w io.Writer) error {
 	fmt.Fprintln(w, "empty store:")
-	if err := writeLatencies(w, r.Empty); err != nil {
+	if err := WriteLatencies(w, r.Empty); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "with %d queued rollouts and %d spans:\n", r.Queued, r.Spans)
-	if err := writeLatencies(w, r.Full); err != nil {
+	if err := WriteLatencies(w, r.Full); err != nil {
 		return err
 	}
 	for i, full := range r.Full {

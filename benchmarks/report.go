@@ -63,10 +63,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	if r.PeakRSS > 0 {
 		fmt.Fprintf(w, "server: %.2f CPU seconds, peak resident memory %.1f MiB\n", r.CPUSeconds, float64(r.PeakRSS)/(1<<20))
 	}
-	return writeLatencies(w, r.Calls)
+	return WriteLatencies(w, r.Calls)
 }
 
-func writeLatencies(w io.Writer, calls []Latency) error {
+// WriteLatencies prints a table of latencies.
+func WriteLatencies(w io.Writer, calls []Latency) error {
 	_, err := fmt.Fprintf(w, "  %-14s %8s %9s %9s %9s %9s\n", "call", "count", "p50 ms", "p95 ms", "p99 ms", "max ms")
 	for _, l := range calls {
 		_, err = fmt.Fprintf(w, "  %-14s %8d %9.2f %9.2f %9.2f %9.2f\n", l.Call, l.Count, l.P50, l.P95, l.P99, l.Max)
