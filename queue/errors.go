@@ -97,6 +97,16 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
+// Hopeless reports whether an error is about the request itself, so that no
+// repetition mends it.
+func Hopeless(err error) bool {
+	switch KindOf(err) {
+	case Invalid, NotFound, Conflict, TooLarge:
+		return true
+	}
+	return false
+}
+
 // ErrNoRollout says that a rollout does not exist.
 func ErrNoRollout(id string) error { return Errorf(NotFound, "Rollout %s not found", id) }
 

@@ -45,7 +45,7 @@ func (w *Worker) claims(ctx, tasks context.Context, running *sync.WaitGroup) err
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			if !known && hopeless(err) {
+			if !known && queue.Hopeless(err) {
 				return err
 			}
 			if w.storeGone() {
@@ -67,15 +67,6 @@ func (w *Worker) claims(ctx, tasks context.Context, running *sync.WaitGroup) err
 		w.sleep(ctx, w.jittered(pause))
 		pause = min(2*pause, w.opts.PollInterval)
 	}
-}
-
-// hopeless reports whether an error is about the request itself.
-func hopeless(err error) bool {
-	switch queue.KindOf(err) {
-	case queue.Invalid, queue.NotFound, queue.Conflict, queue.TooLarge:
-		return true
-	}
-	return false
 }
 
 // slots waits until a task can be run and says how many; 0 when no more are to

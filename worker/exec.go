@@ -116,7 +116,7 @@ func exitFailure(ctx context.Context, state *os.ProcessState, out *output) error
 	if state.Success() && ctx.Err() == nil {
 		return nil
 	}
-	var meta attributes
+	var meta object
 	what := fmt.Sprintf("exit status %d", state.ExitCode())
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		what = "killed by signal " + ws.Signal().String()
@@ -145,7 +145,7 @@ func lastLine(text string) string {
 }
 
 func (o ExecOptions) span(state *os.ProcessState, out *output, failure error) queue.Span {
-	var a attributes
+	var a object
 	a.text("process.command", strings.Join(o.Command, " "))
 	a.int("process.exit.code", int64(state.ExitCode()))
 	a.text("aglq.stdout.tail", out.stdout.String())

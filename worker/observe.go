@@ -1,6 +1,10 @@
 package worker
 
-import "time"
+import (
+	"time"
+
+	"github.com/aglq/aglq/worker/trace"
+)
 
 // Observer is told what a worker does. Several workers may share one; its methods
 // are called by many goroutines and must not block.
@@ -29,8 +33,8 @@ type Observer interface {
 const (
 	NotHeld    = "not_held"   // the store had taken the attempt away
 	Unreported = "unreported" // the store took no report, or could not be reached
-	Refused    = "refused"    // by the store
-	Stopped    = "stopped"    // the task or the worker had no time left
+	Refused    = trace.Refused
+	Stopped    = trace.Stopped
 )
 
 // The calls of the store whose failures an observer is told of.

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -11,6 +10,9 @@ import (
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/queue/semconv"
+	"github.com/aglq/aglq/worker/emit"
+	"github.com/aglq/aglq/worker/trace"
 )
 
 // Task is one attempt at a rollout, as a handler sees it. Its methods are safe
@@ -21,11 +23,10 @@ type Task struct {
 	Input   rawjson.Value // the rollout's input; must not be written to
 	Mode    queue.Mode    // "" is null
 
-	worker  *Worker
-	ref     queue.AttemptRef
-	out     outbox
-	traceID string
-	cancel  context.CancelCauseFunc
+	worker *Worker
+	ref    queue.AttemptRef
+	scope  *trace.Scope
+	cancel context.CancelCauseFunc
 
 	resources func() (*queue.ResourcesUpdate, error)
 
@@ -36,14 +37,15 @@ type Task struct {
 }
 
 func (w *Worker) newTask(r queue.AttemptedRollout) *Task {
+	ref := queue.AttemptRef{RolloutID: r.RolloutID, AttemptID: r.Attempt.AttemptID}
 	return &Task{
 		Rollout: r.Rollout,
 		Attempt: *r.Attempt,
 		Input:   r.Input,
 		Mode:    r.Mode,
 		worker:  w,
-		ref:     queue.AttemptRef{RolloutID: r.RolloutID, AttemptID: r.Attempt.AttemptID},
-		traceID: randomHex(16),
+		ref:     ref,
+		scope:   w.spans.Scope(ref),
 		cancel:  func(error) {},
 	}
 }
@@ -67,20 +69,21 @@ type Result struct {
 }
 
 // RewardDimension is one dimension of a reward.
-type RewardDimension struct {
-	Name  string
-	Value float64
-}
+type RewardDimension = semconv.Reward
 
 // Reward is a result with a reward of one dimension, named "primary".
 func Reward(value float64) Result {
-	return Result{Rewards: []RewardDimension{{"primary", value}}}
+	return Result{Rewards: []RewardDimension{{Name: semconv.PrimaryReward, Value: value}}}
 }
 
 // Rewards is a result with a reward of several dimensions. A task whose primary
 // dimension is not among them fails.
 func Rewards(primary string, values map[string]float64) Result {
-	return Result{Rewards: dimensions(primary, values)}
+	rewards, err := emit.Dimensions(primary, values)
+	if err != nil {
+		rewards = []RewardDimension{{}} // which the task refuses
+	}
+	return Result{Rewards: rewards}
 }
 
 // Failure is an error that tells the store more than its text. Handlers may
@@ -151,7 +154,7 @@ func (w *Worker) runTask(tasks context.Context, t *Task) {
 // context is the task's own: it ends with the worker's tasks, with the task's
 // time, and when the task is lost.
 func (t *Task) context(tasks context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(tasks)
+	ctx, cancel := context.WithCancelCause(trace.WithScope(tasks, t.scope))
 	t.mu.Lock()
 	t.cancel = cancel
 	lost := t.notHeld
@@ -225,7 +228,7 @@ func (t *Task) outcome(ctx context.Context, result Result, err, cause error) end
 	e := ending{status: queue.AttemptSucceeded, metadata: []byte{'{'}}
 	if err == nil {
 		for _, s := range result.Spans {
-			t.send(ctx, s)
+			t.scope.Send(ctx, s)
 		}
 		if len(result.Rewards) > 0 {
 			err = t.reward(ctx, result.Rewards)
@@ -235,10 +238,7 @@ func (t *Task) outcome(ctx context.Context, result Result, err, cause error) end
 		return e
 	}
 	e.status = queue.AttemptFailed
-	var f *Failure
-	if !errors.As(err, &f) {
-		f = &Failure{Type: typeOf(err), Message: err.Error(), Stack: fmt.Sprintf("%+v", err)}
-	}
+	f := failureOf(err)
 	e.err = err
 	text := err.Error()
 	switch cause {
@@ -253,7 +253,8 @@ func (t *Task) outcome(ctx context.Context, result Result, err, cause error) end
 	for key, val := range f.Metadata.Members() {
 		e.metadata = addMember(e.metadata, rawjson.Unescape(key), val)
 	}
-	t.exception(ctx, f, text)
+	span, err := emit.ExceptionSpan(f.told(text))
+	t.sendBuilt(ctx, span, err)
 	return e
 }
 
@@ -273,7 +274,7 @@ func addMember(dst []byte, key string, val rawjson.Value) []byte {
 // conclude stores what is left of the task's spans and then finishes its
 // attempt. It returns what the observer is told of the end.
 func (w *Worker) conclude(ctx context.Context, t *Task, e ending, took time.Duration) string {
-	if missing := w.spans.flush(ctx, &t.out); missing > 0 {
+	if missing := t.scope.Flush(ctx); missing > 0 {
 		e.metadata = addMember(e.metadata, "spans_dropped", rawjson.AppendInt(nil, int64(missing)))
 		w.log.Error("spans could not be stored", t.attrs("spans", missing)...)
 	}
@@ -291,7 +292,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, e ending, took time.Dura
 		}
 		w.opts.Observer.StoreFailed(CallReport)
 		switch {
-		case hopeless(err):
+		case queue.Hopeless(err):
 			w.log.Error("the end of a task was refused", t.attrs("status", string(e.status), "error", err)...)
 			return Unreported
 		case ctx.Err() != nil || w.storeGone():
@@ -310,7 +311,7 @@ func (w *Worker) abandon(t *Task, status queue.RolloutStatus) {
 	if status.Finished() {
 		return // the sender goes on with what it has
 	}
-	if n := w.spans.drop(&t.out); n > 0 {
+	if n := t.scope.Drop(); n > 0 {
 		w.log.Warn("spans of a task that is no longer held are dropped", t.attrs("spans", n)...)
 		w.opts.Observer.SpansDropped(n, NotHeld)
 	}
@@ -322,16 +323,5 @@ func pauseFor(ctx context.Context, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-	}
-}
-
-// typeOf names the type of the innermost error.
-func typeOf(err error) string {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return fmt.Sprintf("%T", err)
-		}
-		err = inner
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/worker/emit"
 )
 
 const (
@@ -199,7 +200,7 @@ func namedRewards(v, primary rawjson.Value) ([]RewardDimension, error) {
 	if _, ok := values[name]; !ok {
 		return nil, fmt.Errorf("its primary reward %q is not among its rewards", name)
 	}
-	return dimensions(name, values), nil
+	return emit.Dimensions(name, values)
 }
 
 // ownSpans reads spans as the protocol writes them; ids and numbers are given

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/worker/trace"
 )
 
 // Why a task's context ended, as context.Cause tells.
@@ -91,6 +92,10 @@ type Options struct {
 	ExitWhenStoreGone time.Duration
 	// StoreURL is where programs find the store; "" when it has no URL.
 	StoreURL string
+	// SpillDir is the directory for spans that the store did not take before the
+	// worker ended, to be sent by the next one; "" gives them up. Workers may share
+	// it.
+	SpillDir string
 	// Logger takes the log: slog.Default() when nil.
 	Logger *slog.Logger
 	// Observer is told what the worker does; nil for nobody.
@@ -111,7 +116,7 @@ type Worker struct {
 	handler Handler
 	opts    Options
 	log     *slog.Logger
-	spans   *sender
+	spans   *trace.Sender
 
 	draining  chan struct{}
 	drainOnce sync.Once
@@ -151,7 +156,9 @@ func New(s queue.Store, h Handler, opts Options) *Worker {
 		freed:    make(chan struct{}, 1),
 		taken:    make(chan struct{}, 1),
 	}
-	w.spans = newSender(w)
+	w.spans = trace.NewSender(s, trace.Options{
+		Logger: w.log, Now: opts.Now, Heard: w.spansHeard, Dropped: opts.Observer.SpansDropped, SpillDir: opts.SpillDir,
+	})
 	return w
 }
 
@@ -180,7 +187,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var helpers, running sync.WaitGroup
-	helpers.Go(func() { w.spans.run(background) })
+	helpers.Go(func() { w.spans.Run(background) })
 	if w.opts.HeartbeatInterval > 0 {
 		helpers.Go(func() { w.beat(background) })
 	}
@@ -236,6 +243,14 @@ func withError(attrs []any, err error) []any {
 		attrs = append(attrs, "error", err)
 	}
 	return attrs
+}
+
+// spansHeard notes an answer to spans.
+func (w *Worker) spansHeard(err error) {
+	w.heard(err)
+	if err != nil {
+		w.opts.Observer.StoreFailed(CallSpans)
+	}
 }
 
 // heard notes an answer of the store; no answer is one that says it is away.
