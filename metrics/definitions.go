@@ -135,6 +135,10 @@ var (
 		"Seconds since the oldest rollout of a status was enqueued, 0 where there is none.", "status")
 	queueWait = histogram(StoreSide, "aglq_queue_wait_seconds", longBuckets,
 		"Seconds from enqueueing a rollout to its first claim. Exemplar: rollout_id.")
+	enqueued = counter(StoreSide, "aglq_enqueued_total",
+		"Rollouts enqueued. A call that is repeated under its idempotency key counts again.")
+	claimed = counter(StoreSide, "aglq_claimed_total",
+		"Rollouts handed out to workers. A call that is repeated under its idempotency key counts again.")
 	claims = counter(StoreSide, "aglq_claims_total",
 		"Claims answered: with work, empty, or with an error.", "result")
 	attemptDuration = histogram(StoreSide, "aglq_attempt_duration_seconds", longBuckets,

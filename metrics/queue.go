@@ -33,6 +33,8 @@ type Queue struct {
 	batches  *series[string, prometheus.Observer]
 	retries  *series[string, prometheus.Counter]
 
+	enqueued  prometheus.Counter
+	taken     prometheus.Counter
 	claims    *series[string, prometheus.Counter]
 	wakeups   *series[string, prometheus.Observer]
 	spans     [len(spanResults)]prometheus.Counter
@@ -53,6 +55,8 @@ func newQueue(r *Recorder) *Queue {
 		commits:    r.histograms(commitSeconds),
 		batches:    r.histograms(commitCalls),
 		retries:    r.counters(txnRetries),
+		enqueued:   r.counter(enqueued).WithLabelValues(),
+		taken:      r.counter(claimed).WithLabelValues(),
 		claims:     r.counters(claims),
 		wakeups:    r.histograms(wakeups),
 		spanBatch:  r.histogram(spanBatch).WithLabelValues(),
@@ -203,6 +207,7 @@ func (q *Queue) claimed(c queue.Claim, took time.Duration, got []queue.Attempted
 		q.claims.of("empty").Inc()
 	default:
 		q.claims.of("work").Inc()
+		q.taken.Add(float64(len(got)))
 		if c.Wait > 0 {
 			q.woken(wokenClaim, took, got[0].StartTime)
 		}

@@ -55,7 +55,9 @@ func (s *Store) Enqueue(ctx context.Context, reqs []queue.Request) (_ []queue.Ro
 		m = enqueueOne
 	}
 	defer s.begin(&ctx, m).end(&err)
-	return s.Backing.Enqueue(ctx, reqs)
+	rollouts, err := s.Backing.Enqueue(ctx, reqs)
+	s.queue.enqueued.Add(float64(len(rollouts)))
+	return rollouts, err
 }
 
 // Claim implements queue.Store.
