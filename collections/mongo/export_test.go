@@ -2,10 +2,12 @@ package mongo
 
 import (
 	"context"
+	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/aglq/aglq/queue"
 )
@@ -66,3 +68,25 @@ func (b *Backend) Hold(ctx context.Context, name string, life time.Duration) (bo
 }
 
 func (b *Backend) Release(ctx context.Context, name string) { b.release(ctx, name) }
+
+// EncodeRecord and EncodeSpan make the documents that inserts write.
+func (b *Backend) EncodeRecord(r *queue.Record) bson.Raw {
+	order := numbers.next()
+	if r.Place == queue.Tail {
+		r.Place = order
+	}
+	return b.encodeRecord(r, newRevision(), order)
+}
+
+func (b *Backend) EncodeSpan(s *queue.Span) bson.Raw { return b.encodeSpan(s) }
+
+// AddCounts adds to the counts beside the data what was inserted past them.
+func (b *Backend) AddCounts(t *testing.T, counts bson.D) {
+	t.Helper()
+	_, err := b.counts.main.UpdateOne(t.Context(), b.laneID(0), bson.D{
+		{Key: "$inc", Value: counts}, {Key: "$setOnInsert", Value: bson.D{{Key: "p", Value: b.partition}}},
+	}, options.UpdateOne().SetUpsert(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
