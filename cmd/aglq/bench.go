@@ -20,7 +20,7 @@ func (a *app) benchCommand() *cli.Command {
 			}
 			return usagef(cmd, "which benchmark? %s", strings.Join(commandNames(cmd), ", "))
 		},
-		Commands: []*cli.Command{a.benchMongoCommand()},
+		Commands: []*cli.Command{a.benchScenarioCommand(), a.benchMicroCommand(), a.benchCollectionCommand(), a.benchMongoCommand()},
 	}
 }
 

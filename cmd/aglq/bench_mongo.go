@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"strings"
 	"time"
@@ -39,9 +38,9 @@ func (a *app) benchMongoCommand() *cli.Command {
 			&cli.IntSliceFlag{Name: "claimers", Value: []int{1, 8, 64, 128}, Usage: "`NUMBERS` of waiting workers in claims"},
 			&cli.IntSliceFlag{Name: "stores", Value: []int{1, 2, 4}, Usage: "`NUMBERS` of processes in stores and life"},
 			&cli.IntFlag{Name: "workers", Value: 32, Validator: within(1, 10_000), Usage: "`NUMBER` of workers that live whole lives"},
-			&cli.IntFlag{Name: "rollouts", Value: 3000, Validator: within(1, math.MaxInt32), Usage: "`NUMBER` of lives in one measurement"},
-			&cli.IntFlag{Name: "reference-rollouts", Value: 300, Validator: within(1, math.MaxInt32), Usage: "`NUMBER` of lives in one measurement of the reference"},
-			&cli.IntFlag{Name: "samples", Value: 200, Validator: within(1, math.MaxInt32), Usage: "`NUMBER` of wake-ups in one measurement"},
+			&cli.IntFlag{Name: "rollouts", Value: 3000, Validator: aCount, Usage: "`NUMBER` of lives in one measurement"},
+			&cli.IntFlag{Name: "reference-rollouts", Value: 300, Validator: aCount, Usage: "`NUMBER` of lives in one measurement of the reference"},
+			&cli.IntFlag{Name: "samples", Value: 200, Validator: aCount, Usage: "`NUMBER` of wake-ups in one measurement"},
 			&cli.IntFlag{Name: "idle-workers", Value: 1000, Validator: within(1, 100_000), Usage: "`NUMBER` of workers that wait in idle"},
 			&cli.IntFlag{Name: "posts", Value: 50, Validator: within(1, 10_000), Usage: "`NUMBER` of posts at once in contention"},
 			figuresFlag(),
