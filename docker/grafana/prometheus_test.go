@@ -1,0 +1,170 @@
+package grafana
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// prometheus starts a server that scrapes jobs every second, and returns its URL.
+func prometheus(t *testing.T, jobs map[string][]string, args ...string) string {
+	t.Helper()
+	rules, err := filepath.Abs("../prometheus/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := "global: {scrape_interval: 1s, scrape_timeout: 1s}\nrule_files: [" + strconv.Quote(rules) + "]\nscrape_configs:\n"
+	for job, targets := range jobs {
+		text, err := json.Marshal(targets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config += fmt.Sprintf("  - {job_name: %s, static_configs: [{targets: %s}]}\n", job, text)
+	}
+	folder := t.TempDir()
+	path := filepath.Join(folder, "prometheus.yml")
+	if err := os.WriteFile(path, []byte(config), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	addr := freeAddress(t)
+	start(t, "prometheus", append([]string{
+		"--config.file=" + path, "--storage.tsdb.path=" + filepath.Join(folder, "data"), "--web.listen-address=" + addr,
+	}, args...)...)
+	eventually(t, 30*time.Second, func() string {
+		resp, err := http.Get("http://" + addr + "/-/ready")
+		if err != nil {
+			return err.Error()
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return resp.Status
+		}
+		return ""
+	})
+	return "http://" + addr
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// sample is one series in the answer to a query.
+type sample struct {
+	Metric    map[string]string
+	Value     [2]any // time, value as text
+	Histogram [2]any
+}
+
+// query asks for an expression now; an expression that does not parse is an error.
+func query(t *testing.T, server, expr string) []sample {
+	t.Helper()
+	resp, err := http.Get(server + "/api/v1/query?query=" + url.QueryEscape(expr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Status, Error string
+		Data          struct{ Result []sample }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		t.Fatal(err)
+	}
+	if answer.Status != "success" {
+		t.Fatalf("%s: %s", expr, answer.Error)
+	}
+	return answer.Data.Result
+}
+
+// hasData reports whether an answer has a number in it.
+func hasData(samples []sample) bool {
+	return slices.ContainsFunc(samples, func(s sample) bool {
+		text, _ := s.Value[1].(string)
+		v, err := strconv.ParseFloat(text, 64)
+		return err == nil && !math.IsNaN(v)
+	})
+}
+
+// TestEveryExpressionReturnsData asks a real Prometheus, which scrapes stores on
+// both backends, their workers and algorithms, a node exporter and what a MongoDB
+// server says of itself, for every expression on every board.
+func TestEveryExpressionReturnsData(t *testing.T) {
+	one, other := deploy(t, onMemory), deploy(t, onMongo(t))
+	node := freeAddress(t)
+	start(t, "prometheus-node-exporter", "--web.listen-address="+node)
+	server := prometheus(t, map[string][]string{
+		"aglq-store": {one.store, other.store}, "aglq-worker": {one.worker, other.worker},
+		"aglq-algorithm": {one.algorithm, other.algorithm}, "node": {node}, "mongodb": {serve(t, newServerStatus(t))},
+	})
+	var open []string // "board: panel: expression"
+	exprs := map[string]string{}
+	for name := range Boards() {
+		for _, p := range readBoard(t, name).Panels {
+			for _, q := range p.Targets {
+				at := name + ": " + p.Title + ": " + q.Expr
+				open, exprs[at] = append(open, at), q.Expr
+			}
+		}
+	}
+	t.Logf("%d expressions", len(open))
+	eventually(t, time.Minute, func() string {
+		open = slices.DeleteFunc(open, func(at string) bool { return hasData(query(t, server, exprs[at])) })
+		if len(open) > 0 {
+			return fmt.Sprintf("%d expressions return nothing:\n%s", len(open), strings.Join(open, "\n"))
+		}
+		return ""
+	})
+	// The alerts parse here too, and none of them fires of itself.
+	for _, alert := range []string{"AglqStoreDown", "AglqDatabaseDown", "AglqNoWorkers"} {
+		if fired := query(t, server, fmt.Sprintf("ALERTS{alertname=%q}", alert)); len(fired) > 0 {
+			t.Errorf("%s fires: %v", alert, fired)
+		}
+	}
+}
+
+// TestNativeHistograms scrapes them, which Prometheus does when it is told to, and
+// asks for quantiles without buckets.
+func TestNativeHistograms(t *testing.T) {
+	d := deploy(t, onMemory)
+	server := prometheus(t, map[string][]string{"aglq-store": {d.store}, "aglq-worker": {d.worker}}, "--enable-feature=native-histograms")
+	eventually(t, time.Minute, func() string {
+		for _, name := range []string{
+			"agl_http_latency", "agl_collections_latency", "agl_rollouts_duration", "aglq_attempt_duration_seconds", "aglq_worker_task_seconds",
+		} {
+			if !hasData(query(t, server, "histogram_quantile(0.9, sum(rate("+name+"[15s])))")) {
+				return name + " has no native histogram"
+			}
+		}
+		return ""
+	})
+}
+
+// TestAlerts runs the cases that say when each alert fires.
+func TestAlerts(t *testing.T) {
+	for _, args := range [][]string{
+		{"check", "config", "prometheus.yml"}, {"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"},
+	} {
+		cmd := exec.Command(program(t, "promtool"), args...)
+		cmd.Dir = "../prometheus"
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+}
