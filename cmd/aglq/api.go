@@ -14,7 +14,7 @@ import (
 // newAPI puts the store behind HTTP, with what the options ask for around it. A
 // nil recorder records nothing.
 func newAPI(cmd *cli.Command, s *store.Store, recorder *metrics.Recorder, log *slog.Logger) *httpapi.Server {
-	o := httpapi.Options{CORSOrigins: cmd.StringSlice("cors-origin"), Dashboard: dashboard.FS(), Logger: log}
+	o := httpapi.Options{CORSOrigins: cmd.StringSlice("cors-origin"), Dashboard: dashboard.FS(), Archive: s, Logger: log}
 	if recorder == nil {
 		return httpapi.New(s, o)
 	}

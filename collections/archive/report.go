@@ -25,6 +25,11 @@ func (r *Report) String() string {
 	return fmt.Sprintf("stored %s; there already: %s; conflicts: %d; refused: %d", r.Stored, r.Present, r.Conflicts, r.Refused)
 }
 
+// Nothing reports whether nothing was found that could be stored or compared.
+func (r *Report) Nothing() bool {
+	return r.Stored == Counts{} && r.Present == Counts{} && r.Conflicts+r.Refused == 0
+}
+
 // AppendJSON appends the report as an object.
 func (r *Report) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `{"stored":`...)

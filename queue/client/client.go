@@ -106,11 +106,13 @@ func newTransport(opts Options) *http.Transport {
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
 		TLSHandshakeTimeout: opts.ConnectTimeout,
-		MaxIdleConnsPerHost: 4096,
-		IdleConnTimeout:     20 * time.Second,
-		DisableCompression:  true,
-		WriteBufferSize:     16 << 10,
-		ReadBufferSize:      16 << 10,
+		// Only requests that expect to be told to continue wait.
+		ExpectContinueTimeout: opts.RequestTimeout,
+		MaxIdleConnsPerHost:   4096,
+		IdleConnTimeout:       20 * time.Second,
+		DisableCompression:    true,
+		WriteBufferSize:       16 << 10,
+		ReadBufferSize:        16 << 10,
 	}
 }
 

@@ -71,6 +71,8 @@ func content(name string) map[string]any {
 		schema = object("items", array(ref(name[5:])), "limit", integer, "offset", integer, "total", integer)
 	case strings.HasPrefix(name, "ExportTrace"):
 		kind = "application/x-protobuf"
+	case name == "archive":
+		kind = archiveType[0]
 	case name != "OpenAPI":
 		schema = ref(name)
 	}
@@ -140,7 +142,8 @@ func schemas() schema {
 		"Attempt": object("rollout_id", text, "attempt_id", text, "sequence_id", integer, "start_time", number,
 			"end_time", orNull(number), "status", words(queue.AttemptStatuses), "worker_id", orNull(text),
 			"last_heartbeat_time", orNull(number), "metadata", orNull(anyDict)),
-		"Explanation": explanation(),
+		"Explanation":  explanation(),
+		"ImportReport": importReport(),
 		"Worker": object("worker_id", text, "status", words(queue.WorkerStatuses), "heartbeat_stats", orNull(anyDict),
 			"last_heartbeat_time", orNull(number), "last_dequeue_time", orNull(number), "last_busy_time", orNull(number),
 			"last_idle_time", orNull(number), "current_rollout_id", orNull(text), "current_attempt_id", orNull(text)),

@@ -53,6 +53,9 @@ func (s *Server) table() []route {
 
 		{method: post, path: api + "/waits/rollouts", summary: "Wait until rollouts have finished", body: "Wait", answer: "[]Rollout", status: 200, serve: (*call).wait},
 
+		{method: get, path: api + "/archive", summary: "All that is stored, as an archive", answer: "archive", status: 200, serve: (*call).exportArchive},
+		{method: post, path: api + "/archive", summary: "Store what is in an archive; merge=true takes in what is missing", body: "archive", answer: "ImportReport", status: 200, serve: (*call).importArchive},
+
 		{method: post, path: "/v1/traces", summary: "OTLP traces, protobuf or JSON", body: "ExportTraceServiceRequest", answer: "ExportTraceServiceResponse", status: 200, serve: (*call).traces},
 		{method: post, path: "/v1/metrics", summary: "Not stored", answer: "", status: 501, serve: (*call).unsupported},
 		{method: post, path: "/v1/logs", summary: "Not stored", answer: "", status: 501, serve: (*call).unsupported},

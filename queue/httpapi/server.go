@@ -67,6 +67,8 @@ type Options struct {
 	AuthToken string
 	// Dashboard holds index.html and assets/; nil is no dashboard.
 	Dashboard fs.FS
+	// Archive answers /v1/agl/archive; nil is 404.
+	Archive Archive
 	// Metrics answers /v1/prometheus and below, and /metrics; nil is 404.
 	Metrics http.Handler
 	// Observe, if not nil, is told of every answer: the route's template or
