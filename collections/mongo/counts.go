@@ -159,12 +159,14 @@ func (b *Backend) Statistics(ctx context.Context) (queue.Statistics, error) {
 }
 
 // spanCount remembers the number of spans where counting them, in the index,
-// takes long: what this process adds is added, what others add is seen after
-// recountAfter.
+// takes long: what this process adds is added, what others add is seen with the
+// next count, after recountAfter or when counting has cost a hundredth of the
+// time.
 type spanCount struct {
 	mu       sync.Mutex
 	counted  time.Time
-	spans    int64 // as of counted, and stored by this process since
+	took     time.Duration // to count
+	spans    int64         // as of counted, and stored by this process since
 	counting sync.Mutex
 }
 
@@ -184,17 +186,18 @@ func (c *spanCount) count(now func() (int64, error)) (int64, error) {
 	c.counting.Lock()
 	defer c.counting.Unlock()
 	c.mu.Lock()
-	before, age := c.spans, time.Since(c.counted)
+	before, age, wait := c.spans, time.Since(c.counted), max(recountAfter, 100*c.took)
 	c.mu.Unlock()
-	if before > cheapCount && age < recountAfter {
+	if before > cheapCount && age < wait {
 		return before, nil
 	}
+	began := time.Now()
 	n, err := now()
 	if err != nil {
 		return 0, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.spans, c.counted = n, time.Now()
+	c.spans, c.counted, c.took = n, time.Now(), time.Since(began)
 	return n, nil
 }

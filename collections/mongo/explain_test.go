@@ -191,6 +191,8 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 		{"rest of the scan", examined{1, 1}, func() error { _, _, err := b.ScanRollouts(ctx, cursor, 100); return err }},
 		{"scan of spans", ranges, func() (err error) { _, cursor, err = b.ScanSpans(ctx, ids(0, 3), "", 100); return err }},
 		{"rest of the scan of spans", ranges, func() error { _, _, err := b.ScanSpans(ctx, ids(0, 3), cursor, 100); return err }},
+		// It counts the spans, in the index, and of millions not often.
+		{"statistics", examined{keys: int64(size.spans)}, func() error { _, err := b.Statistics(ctx); return err }},
 		{"purge of nothing", exactly, func() error {
 			_, err := b.Purge(ctx, collections.Cutoffs{Now: 10, Finished: 10, Spans: 10})
 			return err
