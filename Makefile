@@ -24,7 +24,7 @@ race: ## run the Go packages' tests with the race detector, several times over
 
 bench: ## run each micro-benchmark once, then whole lives of rollouts on memory
 	go test -run '^$$' -bench . -benchtime 1x ./...
-	go run ./benchmarks/lifecycle compare --rounds 2
+	go run ./cmd/aglq bench compare --rounds 2
 
 fuzz-short: ## fuzz each target for FUZZ_SECONDS (20)
 	scripts/fuzz-short $(FUZZ_SECONDS)

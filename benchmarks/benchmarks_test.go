@@ -150,22 +150,6 @@ func TestOTLPBodyNamesItsAttempt(t *testing.T) {
 	}
 }
 
-func TestCompareSetsMediansInRelation(t *testing.T) {
-	run := &comparison{rows: map[string]*Row{}}
-	fast, base, ceiling := Subject{Name: "fast", Backend: "memory"}, Subject{Name: "base", Backend: "memory", Base: true},
-		Subject{Name: "ceiling", Backend: "memory", Ceiling: true}
-	for i, s := range []Subject{fast, base, ceiling} {
-		row := run.row(s, "json")
-		row.Rates = [][]float64{{300, 100, 200}, {10, 30}, {400}}[i]
-		row.Memory = []int64{50, 100, 1}[i]
-	}
-	row := run.result().Rows[0]
-	got := []float64{row.Median, row.OfBase, row.OfCeiling, row.OfMemory}
-	if diff := cmp.Diff([]float64{200, 10, 0.5, 0.5}, got); diff != "" {
-		t.Errorf("median, of base, of ceiling, of memory (-want +got):\n%s", diff)
-	}
-}
-
 func TestLatency(t *testing.T) {
 	var times []time.Duration
 	for i := 100; i > 0; i-- {

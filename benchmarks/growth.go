@@ -44,16 +44,9 @@ func (r *GrowthReport) WriteText(w io.Writer) error {
 	}
 	for i, full := range r.Full {
 		fmt.Fprintf(w, "  %-14s median %.2f times, p95 %.2f times the empty store's\n",
-			full.Call, ratio(full.P50, r.Empty[i].P50), ratio(full.P95, r.Empty[i].P95))
+			full.Call, Ratio(full.P50, r.Empty[i].P50), Ratio(full.P95, r.Empty[i].P95))
 	}
 	return nil
-}
-
-func ratio(a, b float64) float64 {
-	if b == 0 {
-		return 0
-	}
-	return a / b
 }
 
 const (

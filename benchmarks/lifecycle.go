@@ -44,6 +44,8 @@ type LifecycleOptions struct {
 	// PIDs are the server's processes, to report what they and their children
 	// cost; none is fine.
 	PIDs []int
+	// DatabasePIDs are those of the database, likewise.
+	DatabasePIDs []int
 	// Canned says that the server answers from a record (see [Ceiling]), so
 	// there is nothing to check.
 	Canned bool
@@ -95,7 +97,7 @@ func Lifecycle(ctx context.Context, opts LifecycleOptions) (*Report, error) {
 	if err := workers[0].enqueue(min(opts.Batch, opts.Rollouts)); err != nil {
 		return nil, err
 	}
-	before, err := UsageOf(opts.PIDs)
+	meter, err := StartMeter(opts.PIDs, opts.DatabasePIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -110,13 +112,10 @@ func Lifecycle(ctx context.Context, opts LifecycleOptions) (*Report, error) {
 	}
 	took := time.Since(start)
 
-	after, err := UsageOf(opts.PIDs)
-	if err != nil {
+	report := run.report(took)
+	if report.Cost, err = meter.Cost(); err != nil {
 		return nil, err
 	}
-	report := run.report(took)
-	report.CPUSeconds = (after.CPU - before.CPU).Seconds()
-	report.PeakRSS = after.PeakRSS
 	if opts.Canned {
 		return report, nil
 	}

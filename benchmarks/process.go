@@ -30,7 +30,7 @@ func StartServer(ctx context.Context, command []string, path string) (*Process, 
 	if err != nil {
 		return nil, err
 	}
-	args := replaceAll(command, map[string]string{"{port}": strconv.Itoa(port)})
+	args := ReplaceAll(command, map[string]string{"{port}": strconv.Itoa(port)})
 	p := &Process{URL: "http://127.0.0.1:" + strconv.Itoa(port), end: make(chan error, 1), log: &tail{}}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -74,8 +74,8 @@ func (p *Process) Stop() {
 	}
 }
 
-// replaceAll puts values in the place of names in every word.
-func replaceAll(words []string, values map[string]string) []string {
+// ReplaceAll puts values in the place of names in every word.
+func ReplaceAll(words []string, values map[string]string) []string {
 	out := slices.Clone(words)
 	for i := range out {
 		for name, value := range values {

@@ -35,18 +35,17 @@ type Latency struct {
 
 // Report is the outcome of one run.
 type Report struct {
-	Name              string    `json:"name,omitempty"`
-	Spans             string    `json:"spans"` // json or otlp
-	Workers           int       `json:"workers"`
-	Rollouts          int       `json:"rollouts"`
-	SpansPerRollout   int       `json:"spans_per_rollout"`
-	Seconds           float64   `json:"seconds"`
-	RolloutsPerSecond float64   `json:"rollouts_per_second"`
-	RequestsPerSecond float64   `json:"requests_per_second"`
-	CPUSeconds        float64   `json:"server_cpu_seconds,omitempty"`    // of the server's processes, during the run
-	PeakRSS           int64     `json:"server_peak_rss_bytes,omitempty"` // of the server's processes, since their start
-	Calls             []Latency `json:"calls"`
-	Timeline          []Moment  `json:"timeline"`
+	Name              string  `json:"name,omitempty"`
+	Spans             string  `json:"spans"` // json or otlp
+	Workers           int     `json:"workers"`
+	Rollouts          int     `json:"rollouts"`
+	SpansPerRollout   int     `json:"spans_per_rollout"`
+	Seconds           float64 `json:"seconds"`
+	RolloutsPerSecond float64 `json:"rollouts_per_second"`
+	RequestsPerSecond float64 `json:"requests_per_second"`
+	Cost
+	Calls    []Latency `json:"calls"`
+	Timeline []Moment  `json:"timeline"`
 }
 
 // WriteText prints the report as a table.
@@ -88,4 +87,21 @@ func LatencyOf(call string, times []time.Duration) Latency {
 	}
 	l.P50, l.P95, l.P99, l.Max = at(0.50), at(0.95), at(0.99), at(1)
 	return l
+}
+
+// Median is the middle of values, 0 of none.
+func Median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
+
+// Ratio is a over b, 0 where there is no b.
+func Ratio(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
 }

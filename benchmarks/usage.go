@@ -42,6 +42,44 @@ func UsageOf(pids []int) (Usage, error) {
 	return sum, nil
 }
 
+// Cost is what a run cost: CPU seconds during the run, and the most memory that
+// was resident since the processes' start. 0 is not known.
+type Cost struct {
+	CPUSeconds         float64 `json:"server_cpu_seconds,omitempty"`
+	PeakRSS            int64   `json:"server_peak_rss_bytes,omitempty"`
+	DatabaseCPUSeconds float64 `json:"database_cpu_seconds,omitempty"`
+	DatabasePeakRSS    int64   `json:"database_peak_rss_bytes,omitempty"`
+}
+
+// Meter measures what a run costs. Use StartMeter.
+type Meter struct {
+	server, database             []int
+	serverBefore, databaseBefore Usage
+}
+
+// StartMeter measures the processes of a server and of its database from now on.
+func StartMeter(server, database []int) (m *Meter, err error) {
+	m = &Meter{server: server, database: database}
+	if m.serverBefore, err = UsageOf(server); err != nil {
+		return nil, err
+	}
+	m.databaseBefore, err = UsageOf(database)
+	return m, err
+}
+
+// Cost is the cost so far.
+func (m *Meter) Cost() (Cost, error) {
+	server, err := UsageOf(m.server)
+	if err != nil {
+		return Cost{}, err
+	}
+	database, err := UsageOf(m.database)
+	return Cost{
+		CPUSeconds: (server.CPU - m.serverBefore.CPU).Seconds(), PeakRSS: server.PeakRSS,
+		DatabaseCPUSeconds: (database.CPU - m.databaseBefore.CPU).Seconds(), DatabasePeakRSS: database.PeakRSS,
+	}, err
+}
+
 // add adds the cost of one process.
 func (u *Usage) add(pid int) error {
 	s, err := readStat(pid)

@@ -245,7 +245,7 @@ type Sample struct {
 // add adds a round.
 func (s *Sample) add(rate float64, l benchmarks.Latency, d counters) {
 	s.Rates, s.p50, s.p99 = append(s.Rates, rate), append(s.p50, l.P50), append(s.p99, l.P99)
-	s.Median, s.P50, s.P99 = median(s.Rates), median(s.p50), median(s.p99)
+	s.Median, s.P50, s.P99 = benchmarks.Median(s.Rates), benchmarks.Median(s.p50), benchmarks.Median(s.p99)
 	s.Committed += d.committed
 	s.Aborted += d.aborted
 	s.Conflicts += d.conflicts
@@ -257,20 +257,4 @@ func (s *Sample) spread() string {
 		return "-"
 	}
 	return fmt.Sprintf("%.0f-%.0f", slices.Min(s.Rates), slices.Max(s.Rates))
-}
-
-// ratio of a to b, 0 where there is no b.
-func ratio(a, b float64) float64 {
-	if b == 0 {
-		return 0
-	}
-	return a / b
-}
-
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }

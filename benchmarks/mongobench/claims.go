@@ -60,7 +60,7 @@ func (b *bench) claims(ctx context.Context) (Table, error) {
 			if err := b.storeClaims(ctx, row.Workers, &row.Aglq); err != nil {
 				return nil, fmt.Errorf("claims with %d workers: %w", row.Workers, err)
 			}
-			row.Ratio, row.P50 = ratio(row.Aglq.Median, row.Bare.Median), ratio(row.Aglq.P50, row.Bare.P50)
+			row.Ratio, row.P50 = benchmarks.Ratio(row.Aglq.Median, row.Bare.Median), benchmarks.Ratio(row.Aglq.P50, row.Bare.P50)
 		}
 	}
 	return t, nil

@@ -69,7 +69,7 @@ func (b *bench) life(ctx context.Context) (Table, error) {
 			ours = max(ours, row.Lives.Median)
 		}
 	}
-	t.Ratio = ratio(ours, theirs)
+	t.Ratio = benchmarks.Ratio(ours, theirs)
 	return t, nil
 }
 

@@ -61,7 +61,7 @@ func (b *bench) spans(ctx context.Context) (Table, error) {
 			if err := b.storeSpans(ctx, row.Callers, &row.Aglq); err != nil {
 				return nil, fmt.Errorf("spans by %d callers: %w", row.Callers, err)
 			}
-			row.Ratio = ratio(row.Aglq.Median, row.Bare.Median)
+			row.Ratio = benchmarks.Ratio(row.Aglq.Median, row.Bare.Median)
 		}
 	}
 	return t, nil

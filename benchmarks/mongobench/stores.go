@@ -75,9 +75,9 @@ func (b *bench) stores(ctx context.Context) (Table, error) {
 	}
 	one := t.Rows[0]
 	for _, row := range t.Rows {
-		row.OfClaims = ratio(row.Claims.Median, one.Claims.Median)
-		row.OfHTTP = ratio(row.HTTP.Median, one.HTTP.Median)
-		row.OfLife = ratio(row.Life.Median, one.Life.Median)
+		row.OfClaims = benchmarks.Ratio(row.Claims.Median, one.Claims.Median)
+		row.OfHTTP = benchmarks.Ratio(row.HTTP.Median, one.HTTP.Median)
+		row.OfLife = benchmarks.Ratio(row.Life.Median, one.Life.Median)
 	}
 	return t, nil
 }

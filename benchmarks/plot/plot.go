@@ -61,7 +61,7 @@ func Page(w io.Writer, title, text string, charts []Chart) error {
 }
 
 func (c *Chart) draw(b *bytes.Buffer) {
-	fmt.Fprintf(b, "<h2>%s</h2>\n<p class=\"key\">", html.EscapeString(c.Title))
+	fmt.Fprintf(b, "<h2>%s, %s</h2>\n<p class=\"key\">", html.EscapeString(c.Title), html.EscapeString(c.Unit))
 	for i, line := range c.Lines {
 		fmt.Fprintf(b, "<span><i style=\"background:%s\"></i>%s</span>", colour(i), html.EscapeString(line.Name))
 	}
@@ -81,8 +81,7 @@ func (c *Chart) draw(b *bytes.Buffer) {
 		fmt.Fprintf(b, "<text x=\"%.1f\" y=\"%.0f\" text-anchor=\"middle\">%s</text>\n", px(x), height-bottom+16, number(x))
 	}
 	fmt.Fprintf(b, "<line class=\"axis\" x1=\"%.0f\" x2=\"%.0f\" y1=\"%.0f\" y2=\"%.0f\"/>\n", left, width-right, height-bottom, height-bottom)
-	fmt.Fprintf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">seconds</text><text x=\"4\" y=\"%.0f\">%s</text>\n",
-		width-right, height-3, height-3, html.EscapeString(c.Unit))
+	fmt.Fprintf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">seconds</text>\n", width-right, height-3)
 	for i, line := range c.Lines {
 		line.draw(b, colour(i), px, py)
 	}

@@ -22,7 +22,7 @@ func TestPageStandsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := page.String()
-	for _, want := range []string{"a &lt; b", "5 &amp; 6", "&lt;one&gt;: 3 at 1 s", "<h2>empty</h2>"} {
+	for _, want := range []string{"a &lt; b", "5 &amp; 6", "&lt;one&gt;: 3 at 1 s", "<h2>empty, ms</h2>"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page has no %q", want)
 		}

@@ -78,6 +78,8 @@ type Options struct {
 	// PIDs are the server's processes, to report what they and their children
 	// cost; none is fine.
 	PIDs []int `json:"-"`
+	// DatabasePIDs are those of the database, likewise.
+	DatabasePIDs []int `json:"-"`
 	// Log, when not nil, is told how the run goes. Debug tells it more; each
 	// export of spans, too, with DebugSpans.
 	Log               func(text string) `json:"-"`

@@ -45,7 +45,7 @@ func Run(ctx context.Context, opts Options) (*Summary, error) {
 	}
 	r := &run{opts: opts, looks: newDressing(opts.Seed), start: time.Now()}
 	r.last = r.start
-	before, err := benchmarks.UsageOf(opts.PIDs)
+	meter, err := benchmarks.StartMeter(opts.PIDs, opts.DatabasePIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -60,11 +60,11 @@ func Run(ctx context.Context, opts Options) (*Summary, error) {
 		}
 		return nil, err
 	}
-	after, err := benchmarks.UsageOf(opts.PIDs)
+	cost, err := meter.Cost()
 	if err != nil {
 		return nil, err
 	}
-	return r.summary(took, sent, after.CPU-before.CPU, after.PeakRSS)
+	return r.summary(took, sent, cost)
 }
 
 // drive runs the algorithm, and the runners until it is done. It returns how

@@ -23,9 +23,9 @@ type Summary struct {
 	OfCeiling float64 `json:"of_ceiling"`
 	Requests  float64 `json:"requests_per_rollout"`
 	Spans     float64 `json:"spans_per_rollout"`
+	benchmarks.Cost
 	// CPU and memory of the server's processes; 0 where they are not known.
 	CPUPerThousand float64 `json:"server_cpu_seconds_per_1000_rollouts,omitempty"`
-	PeakRSS        int64   `json:"server_peak_rss_bytes,omitempty"`
 	RSSPerThousand float64 `json:"server_peak_rss_mb_per_1000_rollouts,omitempty"`
 	// Lost and Doubled are 0: a run in which they are not fails.
 	Lost     int                  `json:"lost"`
@@ -38,7 +38,7 @@ type Summary struct {
 // moments is how many stretches a run is cut into to be drawn.
 const moments = 60
 
-func (r *run) summary(took time.Duration, sent int, cpu time.Duration, rss int64) (*Summary, error) {
+func (r *run) summary(took time.Duration, sent int, cost benchmarks.Cost) (*Summary, error) {
 	calls := benchmarks.NewCalls(r.start)
 	for _, s := range r.sessions {
 		calls.Add(s.calls)
@@ -47,7 +47,7 @@ func (r *run) summary(took time.Duration, sent int, cpu time.Duration, rss int64
 	sum := &Summary{
 		Options: r.opts, Sleep: r.opts.Sleep.Seconds(), Seconds: took.Seconds(), RolloutsPerSecond: tasks / took.Seconds(),
 		SpansPerSecond: float64(sent) / took.Seconds(), Spans: float64(sent) / tasks, Ceiling: r.opts.Ceiling(),
-		PeakRSS: rss, CPUPerThousand: cpu.Seconds() * 1000 / tasks, RSSPerThousand: float64(rss) / 1e6 * 1000 / tasks,
+		Cost: cost, CPUPerThousand: cost.CPUSeconds * 1000 / tasks, RSSPerThousand: float64(cost.PeakRSS) / 1e6 * 1000 / tasks,
 		Timeline: calls.Timeline(moments, "finish", waitingCall, waitingClaim, queueWait, "query spans"),
 	}
 	sum.OfCeiling = sum.RolloutsPerSecond / sum.Ceiling

@@ -20,7 +20,10 @@ func (a *app) benchCommand() *cli.Command {
 			}
 			return usagef(cmd, "which benchmark? %s", strings.Join(commandNames(cmd), ", "))
 		},
-		Commands: []*cli.Command{a.benchScenarioCommand(), a.benchMicroCommand(), a.benchCollectionCommand(), a.benchMongoCommand()},
+		Commands: []*cli.Command{
+			a.benchScenarioCommand(), a.benchMicroCommand(), a.benchCollectionCommand(), a.benchCompareCommand(), a.benchMongoCommand(),
+			a.benchLifeCommand(), a.benchGrowthCommand(), a.benchCeilingCommand(),
+		},
 	}
 }
 
