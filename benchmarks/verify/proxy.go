@@ -18,10 +18,11 @@ type proxy struct {
 	// for it.
 	spares func(first []byte) bool
 
-	mu    sync.Mutex
-	links map[*link]struct{}
-	ill   illness
-	done  sync.WaitGroup
+	mu     sync.Mutex
+	links  map[*link]struct{}
+	ill    illness
+	closed bool
+	done   sync.WaitGroup
 }
 
 // illness is what is wrong with a proxy at the moment.
@@ -47,7 +48,12 @@ func (p *proxy) addr() string { return p.listener.Addr().String() }
 func (p *proxy) close() {
 	_ = p.listener.Close()
 	p.heal()
-	p.cut()
+	p.mu.Lock()
+	p.closed = true
+	for l := range p.links {
+		l.reset()
+	}
+	p.mu.Unlock()
 	p.done.Wait()
 }
 
@@ -91,6 +97,9 @@ func (p *proxy) serve(near net.Conn) {
 	l := &link{near: near, far: far}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
+	if p.closed {
+		l.reset()
+	}
 	p.mu.Unlock()
 	var pumps sync.WaitGroup
 	pumps.Go(func() { p.pump(l, far, near, true) })
