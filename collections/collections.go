@@ -188,6 +188,14 @@ type Payloads interface {
 // bytes.
 const MaxPayload = 64 << 20
 
+// The sizes in bytes above which payloads are staged. What belongs to a rollout
+// is carried by each of its claims, finishes and lists; a set of resources is
+// read as a whole each time.
+const (
+	StageOver          = 64 << 10
+	StageResourcesOver = 8 << 20
+)
+
 // Retention deletes what is old, a batch at a time. Any number of processes may
 // do so at once, and any of them may die at any moment: the next call goes on.
 type Retention interface {

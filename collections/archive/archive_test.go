@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
@@ -403,21 +404,61 @@ func TestStreaming(t *testing.T) {
 	sameLists(t, from, into)
 }
 
-// broken fails to scan spans.
-type broken struct{ collections.Backend }
+// flaky cannot read spans for some times, or never.
+type flaky struct {
+	collections.Backend
+	left *int
+}
 
-func (broken) ScanSpans(context.Context, []string, collections.Cursor, int) ([]queue.Span, collections.Cursor, error) {
+func (b flaky) ScanSpans(ctx context.Context, ids []string, after collections.Cursor, limit int) ([]queue.Span, collections.Cursor, error) {
+	if *b.left == 0 {
+		return b.Backend.ScanSpans(ctx, ids, after, limit)
+	}
+	*b.left--
 	return nil, "", queue.Errorf(queue.Unavailable, "the database is away")
 }
 
 func TestSourceFails(t *testing.T) {
-	var file bytes.Buffer
-	_, err := archive.Write(&file, archive.Scan(t.Context(), broken{sample(t)}))
-	if queue.KindOf(err) != queue.Unavailable {
-		t.Fatalf("the export ended with %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		from := sample(t)
+		whole, _ := export(t, from)
+		passing, lasting := 3, 1000
+		if file, _ := export(t, flaky{from, &passing}); !bytes.Equal(file, whole) {
+			t.Error("the archive differs after a database was away for a moment")
+		}
+		var file bytes.Buffer
+		_, err := archive.Write(&file, archive.Scan(t.Context(), flaky{from, &lasting}))
+		if queue.KindOf(err) != queue.Unavailable {
+			t.Fatalf("the export ended with %v", err)
+		}
+		if _, err := archive.Check(&file); queue.KindOf(err) != queue.Invalid || !strings.Contains(err.Error(), "the database is away") {
+			t.Errorf("the archive says %v", err)
+		}
+	})
+}
+
+// TestLargePayloads are kept beside their documents on MongoDB.
+func TestLargePayloads(t *testing.T) {
+	text := func(n int) rawjson.Value { return rawjson.Value(`{"x":"` + strings.Repeat("x", n) + `"}`) }
+	from, into := inMemory(), partitions(t)()
+	r := queue.NewRecord("ro-1", queue.Request{Input: text(20 << 20), Metadata: text(100 << 10)}, true, 5)
+	r.Begin("at-1", nil, true, 0, 6)
+	r.Attempts[0].Metadata = text(17 << 20)
+	(&stock{
+		resources: []*queue.ResourcesUpdate{{ResourcesID: "rs-1", Resources: text(18 << 20)}},
+		records:   []*queue.Record{r},
+		counters:  []collections.Counter{{RolloutID: "ro-1", N: 1}},
+		spans:     []queue.Span{{RolloutID: "ro-1", AttemptID: "at-1", SpanID: "a", SequenceID: 1, Attributes: text(19 << 20)}},
+	}).put(t, from)
+	file, counts := export(t, from)
+	if report := mustImport(t, into, file, archive.Options{}); report.Stored != counts {
+		t.Fatalf("%s of %s: %q", report.String(), counts, report.Problems)
 	}
-	if _, err := archive.Check(&file); queue.KindOf(err) != queue.Invalid || !strings.Contains(err.Error(), "the database is away") {
-		t.Errorf("the archive says %v", err)
+	if report := mustImport(t, into, file, archive.Options{Merge: true}); report.Present != counts {
+		t.Errorf("again %s of %s: %q", report.String(), counts, report.Problems)
+	}
+	if again, _ := export(t, into); !bytes.Equal(file, again) {
+		t.Error("the archive of the copy differs")
 	}
 }
 

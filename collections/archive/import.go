@@ -8,6 +8,7 @@ import (
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 )
 
 // Options says how an import works; the zero Options import into an empty
@@ -216,10 +217,14 @@ func alone[T any](im *importer, items []T, name func(T) string, store func([]T) 
 func (im *importer) storeResources() error {
 	return putMissing(im, im.resources.take(), kept[queue.ResourcesUpdate]{
 		name: func(u *queue.ResourcesUpdate) string { return "set of resources " + u.ResourcesID },
-		get: func(tx collections.Tx, u *queue.ResourcesUpdate) (*queue.ResourcesUpdate, error) {
-			return tx.Resources(u.ResourcesID)
+		get:  im.wholeResources,
+		put: func(tx collections.Tx, u *queue.ResourcesUpdate) error {
+			own := *u
+			if err := im.into.Stage(im.ctx, collections.StageResourcesOver, &own.Resources); err != nil {
+				return err
+			}
+			return tx.PutResources(&own)
 		},
-		put:  collections.Tx.PutResources,
 		text: appendResources,
 		item: func(u *queue.ResourcesUpdate) Item { return Item{Resources: u} },
 	})
@@ -233,6 +238,16 @@ func (im *importer) storeWorkers() error {
 		text: appendWorker,
 		item: func(w *queue.Worker) Item { return Item{Worker: w} },
 	})
+}
+
+// wholeResources reads a set as it is, stubs replaced.
+func (im *importer) wholeResources(tx collections.Tx, u *queue.ResourcesUpdate) (*queue.ResourcesUpdate, error) {
+	there, err := tx.Resources(u.ResourcesID)
+	if err != nil || there == nil {
+		return nil, err
+	}
+	own := *there
+	return &own, im.into.Complete(im.ctx, &own.Resources)
 }
 
 // kept is how workers and sets of resources are stored and compared.
@@ -390,7 +405,11 @@ func (im *importer) insert(items []Item) error {
 		done.Stored.add(&items[i])
 	}
 	if len(fresh) > 0 {
-		err = im.into.Atomic(im.ctx, func(tx collections.Tx) error { return tx.InsertRollouts(fresh) })
+		staged, err := im.stage(fresh)
+		if err != nil {
+			return err
+		}
+		err = im.into.Atomic(im.ctx, func(tx collections.Tx) error { return tx.InsertRollouts(staged) })
 		if err != nil {
 			return err
 		}
@@ -400,6 +419,28 @@ func (im *importer) insert(items []Item) error {
 	}
 	im.report.merge(&done)
 	return nil
+}
+
+// stage writes large payloads ahead of the section that inserts their rollouts.
+// Those given stay as they are, for another try.
+func (im *importer) stage(rs []*queue.Record) ([]*queue.Record, error) {
+	var large []*rawjson.Value
+	out := make([]*queue.Record, len(rs))
+	for i, r := range rs {
+		if out[i] = r; payloadSize(r) <= collections.StageOver {
+			continue
+		}
+		r = r.Clone()
+		out[i] = r
+		large = append(large, &r.Rollout.Input, &r.Rollout.Metadata)
+		for k := range r.Attempts {
+			large = append(large, &r.Attempts[k].Metadata)
+		}
+	}
+	if large == nil {
+		return out, nil
+	}
+	return out, im.into.Stage(im.ctx, collections.StageOver, large...)
 }
 
 // compare files a rollout that is there already.

@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
@@ -52,7 +53,7 @@ func pages[T any](s *scan, limit int, read func(context.Context, collections.Cur
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
-		items, next, err := read(s.ctx, cursor, limit)
+		items, next, err := retry(s.ctx, func() ([]T, collections.Cursor, error) { return read(s.ctx, cursor, limit) })
 		if err != nil || len(items) == 0 {
 			return err
 		}
@@ -62,6 +63,25 @@ func pages[T any](s *scan, limit int, read func(context.Context, collections.Cur
 		cursor = next
 	}
 	return nil
+}
+
+// pauses are those before a page is read again that could not be read: while a
+// database changes its primary, and where a part of the page was just deleted.
+var pauses = []time.Duration{50 * time.Millisecond, 200 * time.Millisecond, time.Second, 3 * time.Second}
+
+func retry[T any](ctx context.Context, read func() ([]T, collections.Cursor, error)) ([]T, collections.Cursor, error) {
+	for _, pause := range pauses {
+		items, next, err := read()
+		if queue.KindOf(err) != queue.Unavailable {
+			return items, next, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, "", err
+		}
+	}
+	return read()
 }
 
 func (s *scan) resources() error {

@@ -3,16 +3,15 @@ package store
 import (
 	"context"
 
+	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
 
-// The sizes in bytes above which payloads are staged. What belongs to a rollout
-// is carried by each of its claims, finishes and lists; a set of resources is
-// read as a whole each time.
+// When payloads are staged.
 const (
-	stageOver          = 64 << 10
-	stageResourcesOver = 8 << 20
+	stageOver          = collections.StageOver
+	stageResourcesOver = collections.StageResourcesOver
 )
 
 // staged holds the payloads that a call has staged, by the stubs in their
