@@ -39,16 +39,47 @@ type Backend interface {
 	// nothing is written and Atomic returns that error. Fn must not keep tx.
 	Atomic(ctx context.Context, fn func(tx Tx) error) error
 
+	// Separately runs fn once, as a section whose records need not change
+	// together: each record that it puts is written by itself, and only if nobody
+	// has changed it since fn saw it. Lost names the records that fn read or put
+	// and that were not, or may not have been, as it saw them: nothing was written
+	// to these. A receipt that exists already is lost, and with it the rollouts
+	// that it refers to. Fn puts no new rollouts and no resources.
+	Separately(ctx context.Context, fn func(tx Tx) error) (lost Lost, err error)
+
+	// Watch calls news with what other processes do to the data, until ctx ends.
+	// It tells all that happens after it was called, and some of what happened
+	// before. News must not block. There is one watcher at a time.
+	Watch(ctx context.Context, news func(News))
+
 	// Statistics counts; Name, Uptime and Memory are filled in by the backend
 	// where it knows them.
 	Statistics(ctx context.Context) (queue.Statistics, error)
 	// Ping reports whether the data can be reached.
 	Ping(ctx context.Context) error
-	// Shared reports whether other processes may write to the same data, so that
-	// a waiter has to look as well as listen.
+	// Shared reports whether other processes may write to the same data.
 	Shared() bool
 	// Close releases everything. The backend is not used afterwards.
 	Close(ctx context.Context) error
+}
+
+// Lost are the records that [Backend.Separately] did not write.
+type Lost struct {
+	Rollouts, Workers, Receipts map[string]bool // by id
+}
+
+// Some reports whether there are any.
+func (l Lost) Some() bool { return len(l.Rollouts)+len(l.Workers)+len(l.Receipts) > 0 }
+
+// ErrTogether is the answer of PutRollout in a section whose records are written
+// separately, when the record cannot be: it has other staged payloads than before.
+var ErrTogether = queue.Errorf(queue.Internal, "this change has to be written by an atomic section")
+
+// News is one thing that another process has done.
+type News struct {
+	Finished string // the rollout that it finished, if any
+	Queued   bool   // it put a rollout into the queue
+	Missed   bool   // anything may have happened: look for it
 }
 
 // Tx is what an atomic section sees and changes. It is used by one goroutine.

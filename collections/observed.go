@@ -14,6 +14,7 @@ type Operation uint8
 // all at the end.
 const (
 	OpAtomic Operation = iota
+	OpSeparately
 	OpRecords
 	OpFinished
 	OpQueryRollouts
@@ -37,6 +38,7 @@ const (
 // words of the reference. "router" is all of them.
 var Operations = [numOperations]struct{ Name, Collection string }{
 	OpAtomic:          {"atomic", "router"},
+	OpSeparately:      {"separately", "router"},
 	OpRecords:         {"get", "rollouts"},
 	OpFinished:        {"query", "rollouts"},
 	OpQueryRollouts:   {"query", "rollouts"},
@@ -110,6 +112,18 @@ func (b *Observed) Atomic(ctx context.Context, fn func(tx Tx) error) error {
 		b.observerOf(ctx).SectionRan(times)
 	}
 	return err
+}
+
+// Separately implements Backend. A section that lost something counts as one that
+// has to run again.
+func (b *Observed) Separately(ctx context.Context, fn func(tx Tx) error) (Lost, error) {
+	began := time.Since(epoch)
+	lost, err := b.Backend.Separately(ctx, fn)
+	b.told(ctx, OpSeparately, began, err)
+	if lost.Some() {
+		b.observerOf(ctx).SectionRan(2)
+	}
+	return lost, err
 }
 
 // Records implements Rollouts.

@@ -23,6 +23,15 @@ func (b *Backend) Atomic(ctx context.Context, fn func(tx collections.Tx) error) 
 	return nil
 }
 
+// Separately implements collections.Backend. Nothing is lost, for nobody else
+// writes.
+func (b *Backend) Separately(ctx context.Context, fn func(tx collections.Tx) error) (collections.Lost, error) {
+	return collections.Lost{}, b.Atomic(ctx, fn)
+}
+
+// Watch implements collections.Backend. There is no other process to tell of.
+func (b *Backend) Watch(ctx context.Context, _ func(collections.News)) { <-ctx.Done() }
+
 // section collects the writes of an atomic section. There is one, used again
 // by every section.
 type section struct {

@@ -34,7 +34,7 @@ func (b *Backend) Atomic(ctx context.Context, fn func(tx collections.Tx) error) 
 		s := newSection(ctx, b)
 		if err := fn(s); err != nil {
 			if s.guessed() {
-				s.forget(false)
+				s.forget()
 				continue
 			}
 			return err
@@ -44,7 +44,7 @@ func (b *Backend) Atomic(ctx context.Context, fn func(tx collections.Tx) error) 
 			s.remember()
 			return nil
 		}
-		s.forget(errors.Is(err, errChanged))
+		s.forget()
 		if !errors.Is(err, errChanged) && !hasLabel(err, transient) {
 			return err
 		}

@@ -12,14 +12,16 @@
 // something changed runs again. Only absence is not guarded, unless the section
 // creates what it found absent: ids of rollouts are made up and never reused.
 //
-// Counts of rollouts by status are kept beside the data, changed in the same
-// transaction as what they count, so that no page has to be counted.
+// Sections whose records need not change together go without transactions
+// ([Backend.Separately]). Counts of rollouts by status follow from the change
+// stream, which tells every process what all of them write.
 package mongo
 
 import (
 	"cmp"
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -78,13 +80,16 @@ type Backend struct {
 	id       int64 // of this process, as the holder of leases
 	purging  purging
 	presence presence
-	lanes    lanes
+	writer   int64 // of this process, in revisions
+	tallied  counts
+	stream   stream
 	spanned  spanCount
 	retrying chan struct{} // held by a section that runs again
 
 	knownRollouts cache[queue.Record]
 	knownWorkers  cache[queue.Worker]
 	countersMet   met
+	receiptsMet   met
 }
 
 var _ collections.Backend = (*Backend)(nil)
@@ -149,9 +154,9 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 		partition: cmp.Or(o.Partition, DefaultPartition),
 		log:       cmp.Or(o.Logger, slog.Default()),
 		retrying:  make(chan struct{}, 1),
-		id:        newRevision(),
+		id:        rand.Int64(),
+		writer:    newWriter(),
 	}
-	b.lanes.shuffle()
 	for name, h := range b.collections() {
 		*h = handles{
 			main:     b.database.Collection(name),
@@ -201,6 +206,7 @@ func (b *Backend) Close(ctx context.Context) error {
 	b.leave()
 	ctx, cancel := bound(ctx)
 	defer cancel()
+	b.unfollow(ctx)
 	return wrap(b.client.Disconnect(ctx), "disconnecting from MongoDB")
 }
 

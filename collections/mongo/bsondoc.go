@@ -47,6 +47,7 @@ func (d *doc) float(key string, v float64) { d.b = bsoncore.AppendDoubleElement(
 func (d *doc) int(key string, v int64)     { d.b = bsoncore.AppendInt64Element(d.b, key, v) }
 func (d *doc) raw(key string, v bson.Raw)  { d.b = bsoncore.AppendDocumentElement(d.b, key, v) }
 func (d *doc) flag(key string)             { d.b = bsoncore.AppendBooleanElement(d.b, key, true) }
+func (d *doc) no(key string)               { d.b = bsoncore.AppendBooleanElement(d.b, key, false) }
 func (d *doc) date(key string, ms int64)   { d.b = bsoncore.AppendDateTimeElement(d.b, key, ms) }
 
 func (d *doc) optText(key string, v *string) {

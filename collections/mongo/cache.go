@@ -2,7 +2,6 @@ package mongo
 
 import (
 	"sync"
-	"time"
 
 	"github.com/aglq/aglq/queue"
 )
@@ -10,15 +9,12 @@ import (
 // A section's writes carry the revisions of what it read, so it may as well
 // start from what this process wrote last: where another process has written
 // since, the commit fails and the section runs again on fresh reads. That spares
-// a read for nearly every change of a rollout or a worker.
-//
-// With several stores behind one balancer the guess is often wrong, and a wrong
-// guess costs a transaction. So one that fails stops the guessing for a while.
+// a read for nearly every change of a rollout or a worker. What the change stream
+// says that others have written is dropped.
 
 const (
 	cacheLimit    = 4096    // documents in one generation
 	cacheableSize = 4 << 10 // bytes; larger documents are read each time
-	cachePause    = 5 * time.Second
 )
 
 // cache remembers documents by id, in two generations: when the young one is
@@ -26,7 +22,6 @@ const (
 type cache[T any] struct {
 	mu         sync.Mutex
 	young, old map[string]cached[T]
-	off        time.Time // until when it is empty
 }
 
 type cached[T any] struct {
@@ -47,12 +42,6 @@ func (c *cache[T]) find(id string) (cached[T], bool) {
 func (c *cache[T]) keep(id string, v cached[T]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.off.IsZero() {
-		if time.Now().Before(c.off) {
-			return
-		}
-		c.off = time.Time{}
-	}
 	if c.young == nil || len(c.young) >= cacheLimit {
 		c.old, c.young = c.young, make(map[string]cached[T])
 	}
@@ -66,12 +55,16 @@ func (c *cache[T]) drop(id string) {
 	delete(c.old, id)
 }
 
-// wrong empties the cache after a guess that failed.
-func (c *cache[T]) wrong() {
+// outdate drops a document that another process has written at a revision that
+// is not the one remembered.
+func (c *cache[T]) outdate(id string, r revision) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.young, c.old = nil, nil
-	c.off = time.Now().Add(cachePause)
+	for _, g := range []map[string]cached[T]{c.young, c.old} {
+		if v, ok := g[id]; ok && v.revision != r {
+			delete(g, id)
+		}
+	}
 }
 
 // guess puts cached documents on the shelf and returns the ids of the others.
@@ -84,7 +77,7 @@ func guess[T any](from *cache[T], to *shelf[T], ids []string) []string {
 			continue
 		}
 		to.guessed = true
-		to.add(&item[T]{id: id, before: c.value, after: c.value, revision: c.revision, order: c.order, read: true})
+		to.add(&item[T]{id: id, before: c.value, after: c.value, revision: c.revision, order: c.order, read: true, guessed: true})
 	}
 	return left
 }
@@ -98,7 +91,7 @@ func (s *section) remember() {
 		switch {
 		case it.after == it.before:
 		case it.after.Rollout.Status.Active() && recordSize(it.after) <= cacheableSize:
-			s.b.knownRollouts.keep(it.id, cached[queue.Record]{it.after, s.revision, it.order})
+			s.b.knownRollouts.keep(it.id, cached[queue.Record]{it.after, s.revisionOf(it), it.order})
 		default:
 			s.b.knownRollouts.drop(it.id)
 		}
@@ -112,16 +105,12 @@ func (s *section) remember() {
 
 // forget drops what a failed section had to do with: of what it wrote the
 // outcome may be unknown.
-func (s *section) forget(changed bool) {
+func (s *section) forget() {
 	for _, it := range s.rollouts.order {
 		s.b.knownRollouts.drop(it.id)
 	}
 	for _, it := range s.workers.order {
 		s.b.knownWorkers.drop(it.id)
-	}
-	if changed && s.guessed() {
-		s.b.knownRollouts.wrong()
-		s.b.knownWorkers.wrong()
 	}
 }
 
@@ -132,6 +121,14 @@ const metLimit = 100_000
 type met struct {
 	mu         sync.Mutex
 	young, old map[string]struct{}
+}
+
+func (m *met) has(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, young := m.young[id]
+	_, old := m.old[id]
+	return young || old
 }
 
 // add reports whether the id is new.

@@ -35,8 +35,19 @@ type plan struct {
 // commit writes what the section has put, or nothing. It returns errChanged, or
 // an error labelled transient, when the section has to run again.
 func (s *section) commit() error {
-	var change tally
-	inserts, puts := s.rolloutWrites(&change)
+	inserts, puts, counted := s.rolloutWrites()
+	s.b.tallied.expect(s.revision, counted)
+	err := s.write(inserts, puts)
+	if err != nil {
+		s.b.tallied.drop(s.revision)
+		return err
+	}
+	s.b.tallied.settle(s.revision, 0)
+	return nil
+}
+
+// write chooses the cheapest way to write a section.
+func (s *section) write(inserts, puts writes) error {
 	p := plan{}
 	p.add(inserts)
 	p.add(puts)
@@ -50,11 +61,11 @@ func (s *section) commit() error {
 		return nil // one document is consistent with itself
 	case p.count == 0:
 		return s.verify()
-	case p.count == 1 && p.relied == 0 && change.none():
+	case p.count == 1 && p.relied == 0:
 		return s.writeOne(p.of[0])
 	}
 	s.rely(&p)
-	return s.transact(p.of, &change)
+	return s.transact(p.of)
 }
 
 func (p *plan) add(w writes) {
@@ -65,25 +76,27 @@ func (p *plan) add(w writes) {
 	}
 }
 
-// rolloutWrites also tells how the counts change.
-func (s *section) rolloutWrites(change *tally) (inserts, puts writes) {
+// rolloutWrites also tells how many of them change counts.
+func (s *section) rolloutWrites() (inserts, puts writes, counted int) {
 	inserts, puts = writes{to: s.b.rollouts.main}, writes{to: s.b.rollouts.main}
 	for _, it := range s.rollouts.order {
-		switch {
-		case it.after == it.before:
-		case it.before == nil:
-			change.add(it.after, 1)
-			inserts.absent = inserts.absent || it.read
-			inserts.inserts = append(inserts.inserts, s.b.encodeRecord(it.after, s.revision, it.order))
-		default:
-			change.add(it.before, -1)
-			change.add(it.after, 1)
-			puts.updates = append(puts.updates, driver.NewUpdateOneModel().
-				SetFilter(s.condition(it.id, it.revision)).
-				SetUpdate(encodeChange(it.before, it.after, s.revision)))
+		if it.after == it.before {
+			continue
 		}
+		if transitionOf(it.before, it.after).counts() {
+			counted++
+		}
+		revision := s.revisionOf(it)
+		if it.before == nil {
+			inserts.absent = inserts.absent || it.read
+			inserts.inserts = append(inserts.inserts, s.b.encodeRecord(it.after, revision, it.order))
+			continue
+		}
+		puts.updates = append(puts.updates, driver.NewUpdateOneModel().
+			SetFilter(s.condition(it.id, it.revision)).
+			SetUpdate(encodeChange(it.before, it.after, revision)))
 	}
-	return inserts, puts
+	return inserts, puts, counted
 }
 
 // documentWrites inserts or replaces what was put of a collection.
@@ -244,19 +257,8 @@ func (s *section) tryOne(ctx context.Context, w writes) (matched bool, err error
 
 // outcome looks whether a write whose answer was lost has been made.
 func (s *section) outcome(w writes) error {
-	filter := bson.D{{Key: "v", Value: s.revision}}
-	var id bson.RawValue
-	if len(w.inserts) > 0 {
-		id = w.inserts[0].Lookup("_id")
-	} else {
-		switch m := w.updates[0].(type) {
-		case *driver.UpdateOneModel:
-			id = m.Filter.(bson.Raw).Lookup("_id")
-		case *driver.ReplaceOneModel:
-			id = m.Filter.(bson.Raw).Lookup("_id")
-		}
-	}
-	n, err := w.to.CountDocuments(s.ctx, append(filter, bson.E{Key: "_id", Value: id}))
+	id, version := w.written()
+	n, err := w.to.CountDocuments(s.ctx, bson.D{{Key: "_id", Value: id}, {Key: "v", Value: version}})
 	if err != nil {
 		return wrap(err, "asking MongoDB whether a write was made")
 	}
@@ -267,11 +269,25 @@ func (s *section) outcome(w writes) error {
 		"look at the present state before you retry")
 }
 
+// written is the id and the revision of the single document that w writes.
+func (w *writes) written() (id, version bson.RawValue) {
+	if len(w.inserts) > 0 {
+		return w.inserts[0].Lookup("_id"), w.inserts[0].Lookup("v")
+	}
+	switch m := w.updates[0].(type) {
+	case *driver.UpdateOneModel:
+		return m.Filter.(bson.Raw).Lookup("_id"), m.Update.(bson.Raw).Lookup("$set", "v")
+	case *driver.ReplaceOneModel:
+		return m.Filter.(bson.Raw).Lookup("_id"), m.Replacement.(bson.Raw).Lookup("v")
+	}
+	return id, version
+}
+
 var transactionOptions = options.Transaction().
 	SetReadConcern(readconcern.Snapshot()).SetWriteConcern(journaled())
 
 // transact makes all writes in one transaction.
-func (s *section) transact(of []writes, change *tally) error {
+func (s *section) transact(of []writes) error {
 	sess, err := s.b.client.StartSession()
 	if err != nil {
 		return wrap(err, "starting a MongoDB session")
@@ -280,18 +296,14 @@ func (s *section) transact(of []writes, change *tally) error {
 	if err := sess.StartTransaction(transactionOptions); err != nil {
 		return wrap(err, "starting a MongoDB transaction")
 	}
-	lane := s.b.lanes.take()
-	err = s.writeAll(driver.NewSessionContext(s.ctx, sess), of, change, lane)
-	if err == nil {
-		err = s.end(sess)
-	} else {
+	if err := s.writeAll(driver.NewSessionContext(s.ctx, sess), of); err != nil {
 		s.abort(sess)
+		return err
 	}
-	s.b.lanes.give(lane, err != nil)
-	return err
+	return s.end(sess)
 }
 
-func (s *section) writeAll(ctx context.Context, of []writes, change *tally, lane int) error {
+func (s *section) writeAll(ctx context.Context, of []writes) error {
 	for _, w := range of {
 		if len(w.deletes) > 0 {
 			if err := takeBack(ctx, w.to, w.deletes); err != nil {
@@ -313,14 +325,7 @@ func (s *section) writeAll(ctx context.Context, of []writes, change *tally, lane
 			}
 		}
 	}
-	if change.none() {
-		return nil
-	}
-	_, err := s.b.counts.main.UpdateOne(ctx, s.b.laneID(lane), change.update(s.b.partition), options.UpdateOne().SetUpsert(true))
-	if driver.IsDuplicateKeyError(err) {
-		return errChanged // another process made the lane at the same time
-	}
-	return inTransaction(err)
+	return nil
 }
 
 // insertError tells an id that exists, which is the caller's affair, from a

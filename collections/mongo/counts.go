@@ -1,9 +1,8 @@
 package mongo
 
 import (
+	"bytes"
 	"context"
-	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
@@ -14,110 +13,268 @@ import (
 	"github.com/aglq/aglq/queue"
 )
 
-// Counts of rollouts by status, and of attempts, are kept in documents that
-// sections change in the same transaction as what they count. A partition has
-// many of them, called lanes, so that concurrent sections do not wait for each
-// other; a count is the sum over all lanes.
+// Counts of rollouts by status, and of attempts, are what the change stream adds
+// up to: each write of a rollout carries in its revision how it changes them. So
+// no write pays for them, and no crash makes them wrong: a process begins with
+// counts that one before it has left, together with the place in the stream where
+// they were right, and reads on from there. Only when the stream no longer
+// reaches back so far are the rollouts counted.
+//
+// What this process has written itself is waited for, so that its callers see
+// their own writes. What others wrote is seen some milliseconds later.
 
-// numLanes is how many lanes a partition has: enough for processes that choose
-// theirs at random to differ.
-const numLanes = 64
+// ownWritesTimeout is how long counts wait for this process's writes to come
+// back by the stream. It passes only while the stream is broken.
+const ownWritesTimeout = 2 * time.Second
 
-// lanes hands out lanes to sections, always the same first.
-type lanes struct {
-	mu   sync.Mutex
-	free []int
-}
+// replay is, among own writes, the way from where the stream was opened to the
+// present.
+const replay revision = 0
 
-func (l *lanes) shuffle() { l.free = rand.Perm(numLanes) }
+// leaveAtLeast is how often counts that do not change are left anew, so that the
+// server still knows their place in the stream.
+const leaveAtLeast = time.Minute
 
-func (l *lanes) take() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.free) == 0 {
-		return rand.N(numLanes)
-	}
-	lane := l.free[len(l.free)-1]
-	l.free = l.free[:len(l.free)-1]
-	return lane
-}
-
-// give returns a lane. One that a section failed with, perhaps because another
-// process uses it too, is used last.
-func (l *lanes) give(lane int, failed bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.free) >= numLanes {
-		return
-	}
-	if failed {
-		l.free = append([]int{lane}, l.free...)
-		return
-	}
-	l.free = append(l.free, lane)
-}
-
-func (b *Backend) laneID(lane int) bson.Raw {
-	d := newDoc(64)
-	d.text("_id", key(b.partition, strconv.Itoa(lane)))
-	return d.done()
-}
-
-// tally is a change of the counts.
+// tally is a number of rollouts by status, and of attempts.
 type tally struct {
 	byStatus map[queue.RolloutStatus]int64
 	attempts int64
 }
 
-func (t *tally) add(r *queue.Record, sign int64) {
-	if t.byStatus == nil {
-		t.byStatus = make(map[queue.RolloutStatus]int64, len(queue.RolloutStatuses))
-	}
-	t.byStatus[r.Rollout.Status] += sign
-	t.attempts += sign * int64(len(r.Attempts))
+func newTally() tally {
+	return tally{byStatus: make(map[queue.RolloutStatus]int64, len(queue.RolloutStatuses))}
 }
 
-func (t *tally) none() bool {
-	for _, n := range t.byStatus {
-		if n != 0 {
-			return false
-		}
+func (t *tally) apply(c transition) {
+	if c.before != "" {
+		t.byStatus[c.before]--
 	}
-	return t.attempts == 0
+	if c.after != "" {
+		t.byStatus[c.after]++
+	}
+	t.attempts += c.attempts
 }
 
-func (t *tally) update(partition string) bson.Raw {
-	d := newDoc(192)
-	at := d.open("$inc")
-	for _, status := range queue.RolloutStatuses {
-		if n := t.byStatus[status]; n != 0 {
-			d.int(string(status), n)
+func (t *tally) clone() tally {
+	out := newTally()
+	out.attempts = t.attempts
+	for status, n := range t.byStatus {
+		out.byStatus[status] = n
+	}
+	return out
+}
+
+// counts follows the stream. Its zero value counts from nothing.
+type counts struct {
+	mu    sync.Mutex
+	now   tally
+	token bson.Raw  // where in the stream now is right
+	dirty bool      // to be left in the database
+	left  time.Time // when it was
+	own   map[revision]*ownWrites
+}
+
+// ownWrites are writes of one section that have not come back yet.
+type ownWrites struct {
+	missing int  // may be below 0: the stream may be faster than the answer
+	settled bool // missing is final
+	back    chan struct{}
+}
+
+// expect says that a section of this process is about to make n writes that
+// change counts.
+func (c *counts) expect(section revision, n int) {
+	if n == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.own == nil {
+		c.own = make(map[revision]*ownWrites)
+	}
+	c.own[section] = &ownWrites{missing: n, back: make(chan struct{})}
+}
+
+// settle says how many of them were not made after all.
+func (c *counts) settle(section revision, unmade int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.own[section]; w != nil {
+		w.missing -= unmade
+		w.settled = true
+		c.check(section, w)
+	}
+}
+
+// drop forgets writes of which nobody knows whether they were made.
+func (c *counts) drop(section revision) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.own[section]; w != nil {
+		w.missing, w.settled = 0, true
+		c.check(section, w)
+	}
+}
+
+func (c *counts) check(section revision, w *ownWrites) {
+	if w.settled && w.missing <= 0 {
+		delete(c.own, section)
+		close(w.back)
+	}
+}
+
+// hear takes one event in.
+func (c *counts) hear(r revision, t transition, token bson.Raw) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.token = append(c.token[:0], token...)
+	if !t.counts() {
+		return
+	}
+	c.now.apply(t)
+	c.dirty = true
+	if w := c.own[sectionOf(r)]; w != nil {
+		w.missing--
+		c.check(sectionOf(r), w)
+	}
+}
+
+func (c *counts) begin(now tally, token bson.Raw) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now, c.token, c.dirty = now, bytes.Clone(token), true
+}
+
+// rest notes how far the stream has come without telling anything.
+func (c *counts) rest(token bson.Raw) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.token = append(c.token[:0], token...)
+	c.dirty = c.dirty || time.Since(c.left) > leaveAtLeast
+}
+
+func (c *counts) place() bson.Raw {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return bytes.Clone(c.token)
+}
+
+// read returns the counts once all writes of this process are among them, but
+// not later than ownWritesTimeout.
+func (c *counts) read(ctx context.Context) (tally, error) {
+	timeout := time.NewTimer(ownWritesTimeout)
+	defer timeout.Stop()
+	for _, back := range c.missing() {
+		select {
+		case <-back:
+			continue
+		case <-ctx.Done():
+			return tally{}, ctx.Err()
+		case <-timeout.C:
 		}
+		break
 	}
-	if t.attempts != 0 {
-		d.int("attempts", t.attempts)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now.clone(), nil
+}
+
+func (c *counts) missing() []chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]chan struct{}, 0, len(c.own))
+	for _, w := range c.own {
+		out = append(out, w.back)
 	}
-	d.close(at)
-	at = d.open("$setOnInsert")
-	d.text("p", partition)
-	d.close(at)
+	return out
+}
+
+// leftID is the key of the counts that processes leave.
+const leftID = "left"
+
+// leaveCounts writes the counts into the database, for whoever begins next.
+func (b *Backend) leaveCounts(ctx context.Context) error {
+	doc := b.tallied.document(b.partition)
+	if doc == nil {
+		return nil
+	}
+	_, err := b.counts.main.ReplaceOne(ctx, b.idIn([]string{leftID}), doc, options.Replace().SetUpsert(true))
+	return wrap(err, "leaving counts in MongoDB")
+}
+
+func (c *counts) document(partition string) bson.Raw {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.dirty || len(c.token) == 0 {
+		return nil
+	}
+	c.dirty, c.left = false, time.Now()
+	d := newDoc(384)
+	d.text("_id", key(partition, leftID))
+	for status, n := range c.now.byStatus {
+		d.int(string(status), n)
+	}
+	d.int("attempts", c.now.attempts)
+	d.raw("token", c.token)
 	return d.done()
 }
 
-// total sums the lanes.
-func (b *Backend) total(ctx context.Context) (tally, error) {
-	t := tally{byStatus: make(map[queue.RolloutStatus]int64, len(queue.RolloutStatuses))}
-	err := each(ctx, b.counts.snapshot, b.mine(), options.Find().SetHint(byOrder), func(raw bson.Raw) {
+// leftCounts are those that a process has left, and where in the stream it did;
+// nil for nowhere.
+func (b *Backend) leftCounts(ctx context.Context) (t tally, token bson.Raw, err error) {
+	t = newTally()
+	err = each(ctx, b.counts.main, b.idIn([]string{leftID}), options.Find(), func(raw bson.Raw) {
 		for key, v := range fields(raw) {
 			switch status := queue.RolloutStatus(key); {
 			case status.Valid():
-				t.byStatus[status] += v.int()
+				t.byStatus[status] = v.int()
 			case string(key) == "attempts":
-				t.attempts += v.int()
+				t.attempts = v.int()
+			case string(key) == "token":
+				token = bytes.Clone(v.Data)
 			}
 		}
 	})
-	return t, err
+	return t, token, wrap(err, "reading counts from MongoDB")
+}
+
+// countAll counts the rollouts as they were at one time, which it returns.
+func (b *Backend) countAll(ctx context.Context) (t tally, at bson.Timestamp, err error) {
+	t = newTally()
+	raw, err := b.database.RunCommand(ctx, bson.D{
+		{Key: "aggregate", Value: b.rollouts.main.Name()},
+		{Key: "pipeline", Value: bson.A{
+			bson.D{{Key: "$match", Value: b.mine()}},
+			bson.D{{Key: "$group", Value: bson.D{
+				{Key: "_id", Value: "$st"},
+				{Key: "n", Value: bson.D{{Key: "$sum", Value: int64(1)}}},
+				{Key: "at", Value: bson.D{{Key: "$sum", Value: bson.D{{Key: "$size", Value: "$at"}}}}},
+			}}},
+		}},
+		{Key: "cursor", Value: bson.D{}},
+		{Key: "hint", Value: byStatus},
+		{Key: "readConcern", Value: bson.D{{Key: "level", Value: "snapshot"}}},
+	}).Raw()
+	if err != nil {
+		return t, at, wrap(err, "counting rollouts in MongoDB")
+	}
+	at.T, at.I, _ = raw.Lookup("cursor", "atClusterTime").TimestampOK()
+	groups, _ := raw.Lookup("cursor", "firstBatch").ArrayOK()
+	for _, group := range fields(groups) {
+		status, n := queue.RolloutStatus(""), int64(0)
+		for key, v := range fields(group.Data) {
+			switch string(key) {
+			case "_id":
+				status = queue.RolloutStatus(v.text())
+			case "n":
+				n = v.int()
+			case "at":
+				t.attempts += v.int()
+			}
+		}
+		t.byStatus[status] = n
+	}
+	return t, at, nil
 }
 
 // mine matches the documents of the partition.
@@ -134,7 +291,7 @@ func (b *Backend) Statistics(ctx context.Context) (queue.Statistics, error) {
 	st := queue.Statistics{Name: "MongoLightningStore"}
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		t, err := b.total(gctx)
+		t, err := b.tallied.read(gctx)
 		st.ByStatus, st.Attempts = t.byStatus, t.attempts
 		for _, n := range t.byStatus {
 			st.Rollouts += n

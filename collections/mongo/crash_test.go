@@ -187,7 +187,7 @@ func (a *acknowledged) check(t *testing.T, b *mongo.Backend) {
 			t.Errorf("%s has %d spans, error %v; %d were acknowledged", id, len(page.Items), err, n)
 		}
 	}
-	counted, countedAttempts, err := b.SumLanes(ctx)
+	counted, countedAttempts, err := b.Counted(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

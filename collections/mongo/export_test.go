@@ -2,12 +2,10 @@ package mongo
 
 import (
 	"context"
-	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/aglq/aglq/queue"
 )
@@ -36,9 +34,9 @@ func DecodeRecord(raw bson.Raw) *queue.Record { return decodeRecord(raw).Record 
 
 func RecordSize(r *queue.Record) int { return recordSize(r) }
 
-// SumLanes is what the counts beside the data say.
-func (b *Backend) SumLanes(ctx context.Context) (map[queue.RolloutStatus]int64, int64, error) {
-	t, err := b.total(ctx)
+// Counted is what the change stream adds up to.
+func (b *Backend) Counted(ctx context.Context) (map[queue.RolloutStatus]int64, int64, error) {
+	t, err := b.tallied.read(ctx)
 	return t.byStatus, t.attempts, err
 }
 
@@ -75,18 +73,7 @@ func (b *Backend) EncodeRecord(r *queue.Record) bson.Raw {
 	if r.Place == queue.Tail {
 		r.Place = order
 	}
-	return b.encodeRecord(r, newRevision(), order)
+	return b.encodeRecord(r, mark(b.newRevision(), transitionOf(nil, r)), order)
 }
 
 func (b *Backend) EncodeSpan(s *queue.Span) bson.Raw { return b.encodeSpan(s) }
-
-// AddCounts adds to the counts beside the data what was inserted past them.
-func (b *Backend) AddCounts(t *testing.T, counts bson.D) {
-	t.Helper()
-	_, err := b.counts.main.UpdateOne(t.Context(), b.laneID(0), bson.D{
-		{Key: "$inc", Value: counts}, {Key: "$setOnInsert", Value: bson.D{{Key: "p", Value: b.partition}}},
-	}, options.UpdateOne().SetUpsert(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-}

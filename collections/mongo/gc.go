@@ -70,7 +70,7 @@ func (j *Janitor) Close(ctx context.Context) error {
 }
 
 // Partitions lists those of the database, the one seen longest ago first. It
-// counts spans in the index, a second or so for millions.
+// counts rollouts and spans, some seconds for millions.
 func (j *Janitor) Partitions(ctx context.Context) ([]Partition, error) {
 	found, err := j.list(ctx, bson.D{})
 	if err != nil {
@@ -101,8 +101,8 @@ func (j *Janitor) list(ctx context.Context, filter bson.D) (found []Partition, e
 }
 
 func (j *Janitor) count(ctx context.Context, p *Partition) error {
-	of := &Backend{partition: p.Name, counts: j.b.counts, spans: j.b.spans}
-	t, err := of.total(ctx)
+	of := &Backend{database: j.b.database, partition: p.Name, rollouts: j.b.rollouts, spans: j.b.spans}
+	t, _, err := of.countAll(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package mongo
 
 import (
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -64,7 +63,3 @@ func (c *clock) after(n int64) {
 		c.last = max(c.last, n)
 	}
 }
-
-// newRevision marks a version of a document. It is random, not counted, so that
-// a version lost in a failover is never taken for the one written instead.
-func newRevision() int64 { return rand.Int64() }

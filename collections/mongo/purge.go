@@ -139,13 +139,16 @@ func (b *Backend) purgeFinished(ctx context.Context, old collections.Cutoffs, ou
 		return nil
 	}
 	var gone []*queue.Record
+	section := b.newRevision()
 	err := b.inTransaction(ctx, func(ctx context.Context) (err error) {
-		gone, err = b.discardFinished(ctx, old)
+		gone, err = b.discardFinished(ctx, old, section)
 		return err
 	})
 	if err != nil {
+		b.tallied.drop(section)
 		return wrap(err, "deleting old rollouts in MongoDB")
 	}
+	b.tallied.settle(section, 0)
 	out.Rollouts += int64(len(gone))
 	for _, r := range gone {
 		out.Attempts = append(out.Attempts, r.AttemptRefs()...)
@@ -155,7 +158,7 @@ func (b *Backend) purgeFinished(ctx context.Context, old collections.Cutoffs, ou
 }
 
 // discardFinished is the transaction of purgeFinished.
-func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs) ([]*queue.Record, error) {
+func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs, section revision) ([]*queue.Record, error) {
 	var found []*queue.Record
 	var payloads []string
 	err := each(ctx, b.rollouts.main, b.endedBefore(old.Finished), options.Find().
@@ -168,11 +171,17 @@ func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs) 
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	var change tally
+	// A deletion tells nothing of what is deleted, so its revision does.
+	marks := make([]driver.WriteModel, len(found))
 	ids := make([]string, len(found))
 	for i, r := range found {
 		ids[i] = r.Rollout.RolloutID
-		change.add(r, -1)
+		marks[i] = driver.NewUpdateOneModel().SetFilter(b.idIn([]string{r.Rollout.RolloutID})).
+			SetUpdate(setRevision(mark(section, transitionOf(r, nil))))
+	}
+	b.tallied.expect(section, len(marks))
+	if _, err := b.rollouts.main.BulkWrite(ctx, marks); err != nil {
+		return nil, err
 	}
 	if _, err := b.rollouts.main.DeleteMany(ctx, b.idIn(ids)); err != nil {
 		return nil, err
@@ -180,10 +189,7 @@ func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs) 
 	if _, err := b.waste.main.InsertOne(ctx, b.newWaste(rand.Text(), old.Now+collections.PurgeGrace, ids, payloads)); err != nil {
 		return nil, err
 	}
-	lane := b.lanes.take()
-	_, err = b.counts.main.UpdateOne(ctx, b.laneID(lane), change.update(b.partition), options.UpdateOne().SetUpsert(true))
-	b.lanes.give(lane, err != nil)
-	return found, err
+	return found, nil
 }
 
 func (b *Backend) endedBefore(t float64) bson.Raw {

@@ -91,7 +91,7 @@ func TestBrokenPurge(t *testing.T) {
 				}
 			}
 		}
-		byStatus, attempts, err2 := b.SumLanes(t.Context())
+		byStatus, attempts, err2 := b.Counted(t.Context())
 		if err2 != nil || byStatus[queue.RolloutSucceeded] != 0 || attempts != 0 {
 			t.Errorf("broken off at command %d: counts %v and %d attempts, %v", stopAt, byStatus, attempts, err2)
 		}
@@ -198,7 +198,7 @@ func TestRevivedWhilePurged(t *testing.T) {
 		}
 		alive += int64(len(got))
 	}
-	byStatus, _, err := a.SumLanes(t.Context())
+	byStatus, _, err := a.Counted(t.Context())
 	if err != nil || byStatus[queue.RolloutQueuing] != alive || byStatus[queue.RolloutFailed] != 0 {
 		t.Errorf("counts %v with %d alive, %v", byStatus, alive, err)
 	}

@@ -162,7 +162,7 @@ func (b *Backend) rolloutsByStart(ctx context.Context, q queue.RolloutQuery) (qu
 	if complete(q.Paging, len(page.Items)) {
 		return page, nil
 	}
-	counts, err := b.total(ctx)
+	counts, err := b.tallied.read(ctx)
 	n := int64(0)
 	for status, count := range counts.byStatus {
 		if statuses == nil || slices.Contains(statuses, status) {

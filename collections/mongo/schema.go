@@ -53,7 +53,10 @@ func (b *Backend) prepare(ctx context.Context) error {
 	if err := b.resumeNumbers(ctx); err != nil {
 		return wrap(err, "reading the end of the queue in MongoDB")
 	}
-	return b.enter(ctx)
+	if err := b.enter(ctx); err != nil {
+		return err
+	}
+	return b.follow(ctx)
 }
 
 func (b *Backend) checkServer(ctx context.Context) error {
@@ -128,7 +131,6 @@ func (b *Backend) createIndexes(ctx context.Context) error {
 		b.workers.main:   {index(byOrder, "p", 1, "o", 1)},
 		b.resources.main: {index(byOrder, "p", 1, "o", 1), index(byUpdate, "p", 1, "ut", -1, "w", -1)},
 		b.receipts.main:  {ttl},
-		b.counts.main:    {index(byOrder, "p", 1)},
 		b.waste.main:     {index(byDue, "p", 1, "at", 1)},
 		b.payloads.main:  {partial("o", index(byStored, "p", 1, "o", 1)), partial("o", index(byRollout, "p", 1, "r", 1))},
 		// The attempt is there to be filtered by without reading the span.

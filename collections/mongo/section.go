@@ -18,7 +18,10 @@ import (
 type section struct {
 	b        *Backend
 	ctx      context.Context
-	revision int64 // of everything that this run writes
+	revision revision // of what this run writes, save rollouts
+
+	// separate holds for a section that is written record by record.
+	separate bool
 
 	rollouts  shelf[queue.Record]
 	workers   shelf[queue.Worker]
@@ -43,6 +46,7 @@ type item[T any] struct {
 	after    *T    // as the section sees it
 	put      bool  // the section has written it
 	read     bool  // before is known
+	guessed  bool  // before is what this process wrote last
 }
 
 func (s *shelf[T]) at(id string) *item[T] { return s.items[id] }
@@ -57,7 +61,12 @@ func (s *shelf[T]) add(it *item[T]) *item[T] {
 }
 
 func newSection(ctx context.Context, b *Backend) *section {
-	return &section{b: b, ctx: ctx, revision: newRevision()}
+	return &section{b: b, ctx: ctx, revision: b.newRevision()}
+}
+
+// revisionOf is the one that a rollout gets by the section.
+func (s *section) revisionOf(it *item[queue.Record]) revision {
+	return mark(s.revision, transitionOf(it.before, it.after))
 }
 
 // Prefetch implements collections.Tx.
@@ -233,6 +242,9 @@ func (s *section) PutRollout(r *queue.Record) error {
 	if err := rolloutTooLarge(r); err != nil {
 		return err
 	}
+	if s.separate && !slices.Equal(recordStubs(it.after), recordStubs(r)) {
+		return collections.ErrTogether
+	}
 	if r.Place == queue.Tail {
 		r.Place = numbers.next()
 	}
@@ -296,6 +308,11 @@ func (s *section) PutResources(u *queue.ResourcesUpdate) error {
 // Receipt implements collections.Tx.
 func (s *section) Receipt(key string) (*collections.Receipt, error) {
 	if s.receipts.at(key) == nil {
+		if s.separate && !s.b.receiptsMet.has(key) {
+			// Nearly every key is new, and an insert finds out.
+			s.receipts.add(&item[collections.Receipt]{id: key, read: true})
+			return nil, nil
+		}
 		err := fetch(s.ctx, s.b, s.b.receipts, &s.receipts, []string{key}, decodeReceipt,
 			func(r *collections.Receipt) string { return r.Key })
 		if err != nil {
@@ -317,6 +334,7 @@ func (s *section) PutReceipt(r *collections.Receipt) error {
 	if _, err := s.Receipt(r.Key); err != nil {
 		return err
 	}
+	s.b.receiptsMet.add(r.Key)
 	s.receipts.at(r.Key).write(r)
 	return nil
 }

@@ -79,28 +79,26 @@ func (b *beats) flush(s *Store) {
 	pending := b.pending
 	b.pending = nil
 	b.mu.Unlock()
-	for ids := range slices.Chunk(slices.Collect(maps.Keys(pending)), 256) {
-		if err := s.do(s.asCaller(context.Background(), beatCaller), writeBeats(ids, pending)); err != nil {
-			s.log.Warn("heartbeats not written yet", "rollouts", len(ids), "error", err)
-			for _, id := range ids {
-				b.giveBack(id, pending[id])
-			}
+	ids := slices.Collect(maps.Keys(pending))
+	writes := make([]*change, len(ids))
+	for i, id := range ids {
+		writes[i] = writeBeats(id, pending[id])
+	}
+	for i, err := range s.changes.doAll(s.asCaller(context.Background(), beatCaller), writes) {
+		if err != nil {
+			s.log.Warn("heartbeats not written yet", "rollout_id", ids[i], "error", err)
+			b.giveBack(ids[i], pending[ids[i]])
 		}
 	}
 }
 
-func writeBeats(ids []string, pending map[string][]beat) *change {
-	return &change{rollouts: ids, run: func(sec *section) error {
-		for _, id := range ids {
-			_, err := sec.edit(id, func(r *queue.Record) ([]queue.WorkerEvent, bool, error) {
-				apply(r, pending[id])
-				return nil, true, nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+func writeBeats(id string, list []beat) *change {
+	return &change{rollouts: []string{id}, run: func(sec *section) error {
+		_, err := sec.edit(id, func(r *queue.Record) ([]queue.WorkerEvent, bool, error) {
+			apply(r, list)
+			return nil, true, nil
+		})
+		return err
 	}}
 }
 
@@ -110,8 +108,9 @@ func apply(r *queue.Record, list []beat) {
 	}
 }
 
-// flushBeats writes heartbeats soon after they arrive, until the store closes.
-func (s *Store) flushBeats() {
+// writeBehind writes heartbeats and the records of workers soon after they
+// change, until the store closes.
+func (s *Store) writeBehind() {
 	for {
 		select {
 		case <-s.beats.wake:
@@ -124,6 +123,7 @@ func (s *Store) flushBeats() {
 			return
 		}
 		s.beats.flush(s)
+		s.roster.flush(s)
 	}
 }
 
@@ -137,7 +137,7 @@ func (s *Store) heartbeat(ctx context.Context, ref queue.AttemptRef, n int, at f
 		s.beats.add(ref.RolloutID, beat{attemptID: ref.AttemptID, spans: n, at: at})
 		return nil
 	}
-	return s.mutate(ctx, ref.RolloutID, nil, func(_ *section, r *queue.Record) ([]queue.WorkerEvent, error) {
+	return s.mutate(ctx, ref.RolloutID, func(_ *section, r *queue.Record) ([]queue.WorkerEvent, error) {
 		if !r.SpansStored(ref.AttemptID, n, at) {
 			return nil, queue.ErrNoAttempt(ref.RolloutID, ref.AttemptID)
 		}

@@ -8,8 +8,8 @@ import (
 	"github.com/aglq/aglq/queue"
 )
 
-// change is one caller's part of an atomic section. Run may be called several
-// times; it sets its results anew each time and puts nothing when it fails.
+// change is one caller's part of a batch. Run may be called several times; it
+// sets its results anew each time and puts nothing when it fails.
 type change struct {
 	rollouts []string // that run will read
 	workers  []string
@@ -17,25 +17,110 @@ type change struct {
 	claimed  []*queue.Record
 	size     int // how much run writes, in records; 0 counts as 1
 	run      func(sec *section) error
+	// lost, if not nil, is told which of the records that run put have not been
+	// written, and reports whether run has to be called again. Without it that is
+	// so when any record that run has seen is lost.
+	lost func(collections.Lost) (again bool)
+
+	// What the last run saw and what it means for workers.
+	seen    []string
+	receipt string
+	duties  []duty
 }
 
 func (c *change) weight() int { return max(1, c.size, c.claim, len(c.rollouts)) }
 
-// section is an atomic section with what the store makes of it.
-type section struct {
-	collections.Tx
-	now      float64
-	finished []queue.Rollout // rollouts that finish by it
-	queued   int             // rollouts that enter the queue by it
-	observed bool
-	// transitions are what the observer is told of, if there is one.
-	transitions []transition
+// runs calls run and notes what it does.
+func (c *change) runs(sec *section) error {
+	c.seen, c.receipt, c.duties = c.seen[:0], "", c.duties[:0]
+	sec.of = c
+	return c.run(sec)
 }
 
-// do runs one change in the lane and spreads the news of it.
-func (s *Store) do(ctx context.Context, c *change) error { return s.changes.do(ctx, c) }
+// again reports whether the change has to run again.
+func (c *change) again(lost collections.Lost) bool {
+	if !lost.Some() {
+		return false
+	}
+	if c.lost != nil {
+		return c.lost(lost)
+	}
+	if lost.Receipts[c.receipt] {
+		return true
+	}
+	for _, id := range c.seen {
+		if lost.Rollouts[id] {
+			return true
+		}
+	}
+	for _, id := range c.workers {
+		if lost.Workers[id] {
+			return true
+		}
+	}
+	return false
+}
 
+// section is a section of the backend with what the store makes of it.
+type section struct {
+	collections.Tx
+	now float64
+	of  *change // that is running
+	// transitions are what has been put, in order.
+	transitions []transition
+	inserted    int // rollouts put into the queue that are new
+}
+
+// do makes one change, whose records need not change together.
+func (s *Store) do(ctx context.Context, c *change) error {
+	err := s.changes.do(ctx, c)
+	if errors.Is(err, collections.ErrTogether) {
+		return s.doTogether(ctx, c)
+	}
+	return err
+}
+
+// doTogether makes one change whole or not at all.
+func (s *Store) doTogether(ctx context.Context, c *change) error { return s.sections.do(ctx, c) }
+
+// commitChanges writes a batch record by record. Calls whose records others have
+// changed meanwhile run again.
 func (s *Store) commitChanges(batch []*call[*change]) {
+	ctx, cancel := s.commitContext(batch[0].ctx)
+	defer cancel()
+	for len(batch) > 0 {
+		var sec *section
+		lost, err := s.backend.Separately(ctx, func(tx collections.Tx) (err error) {
+			sec, err = s.runAll(tx, batch)
+			return err
+		})
+		if err != nil {
+			for _, c := range batch {
+				c.err = err
+			}
+			s.look() // some may have been written all the same
+			return
+		}
+		s.spread(sec, lost)
+		batch = s.settled(batch, lost)
+	}
+}
+
+// settled passes on what calls mean for workers, and returns those that run
+// again.
+func (s *Store) settled(batch []*call[*change], lost collections.Lost) (again []*call[*change]) {
+	for _, c := range batch {
+		if c.item.again(lost) {
+			again = append(again, c)
+		} else if c.err == nil {
+			s.roster.add(c.item.duties)
+		}
+	}
+	return again
+}
+
+// commitSections writes a batch as one section.
+func (s *Store) commitSections(batch []*call[*change]) {
 	ctx, cancel := s.commitContext(batch[0].ctx)
 	defer cancel()
 	err := s.commitTogether(ctx, batch)
@@ -54,47 +139,54 @@ func (s *Store) commitChanges(batch []*call[*change]) {
 	for _, c := range batch {
 		c.err = err
 	}
+	s.look()
 }
 
 // passing tells a fault of the backend, which ends a whole section, from one of
 // a member.
 func passing(err error) bool {
 	k := queue.KindOf(err)
-	return k == queue.Unavailable || k == queue.Internal ||
+	return k == queue.Unavailable || (k == queue.Internal && !errors.Is(err, collections.ErrTogether)) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // commitTogether writes a batch as one section and wakes those it concerns. It
-// returns an error only when nothing was written.
+// returns an error when nothing was written, or nobody knows.
 func (s *Store) commitTogether(ctx context.Context, batch []*call[*change]) error {
 	var sec *section
-	err := s.backend.Atomic(ctx, func(tx collections.Tx) error {
-		sec = &section{Tx: tx, now: s.seconds(), observed: s.observer != nil}
-		if err := prefetch(tx, batch); err != nil {
-			return err
-		}
-		wanted := 0
-		for _, c := range batch {
-			wanted += c.item.claim
-		}
-		if wanted > 0 {
-			if err := sec.shareHead(batch, wanted); err != nil {
-				return err
-			}
-		}
-		for _, c := range batch {
-			c.err = c.item.run(sec)
-			if c.err != nil && passing(c.err) {
-				return c.err
-			}
-		}
-		return nil
+	err := s.backend.Atomic(ctx, func(tx collections.Tx) (err error) {
+		sec, err = s.runAll(tx, batch)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	s.spread(sec)
+	s.spread(sec, collections.Lost{})
+	s.settled(batch, collections.Lost{})
 	return nil
+}
+
+func (s *Store) runAll(tx collections.Tx, batch []*call[*change]) (*section, error) {
+	sec := &section{Tx: tx, now: s.seconds()}
+	if err := prefetch(tx, batch); err != nil {
+		return nil, err
+	}
+	wanted := 0
+	for _, c := range batch {
+		wanted += c.item.claim
+	}
+	if wanted > 0 {
+		if err := sec.shareHead(batch, wanted); err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range batch {
+		c.err = c.item.runs(sec)
+		if c.err != nil && passing(c.err) {
+			return nil, c.err
+		}
+	}
+	return sec, nil
 }
 
 func prefetch(tx collections.Tx, batch []*call[*change]) error {
@@ -132,14 +224,31 @@ func (sec *section) shareHead(batch []*call[*change], wanted int) error {
 }
 
 // spread tells waiters, claimers and the observer what a section brought.
-func (s *Store) spread(sec *section) {
-	for i := range sec.finished {
-		s.waits.finished(sec.finished[i].RolloutID)
+func (s *Store) spread(sec *section, lost collections.Lost) {
+	queued := sec.inserted
+	for _, t := range sec.transitions {
+		if lost.Rollouts[t.after.Rollout.RolloutID] {
+			continue
+		}
+		if t.after.Place != 0 && t.before.Place == 0 {
+			queued++
+		}
+		if t.finished() {
+			s.waits.finished(t.after.Rollout.RolloutID)
+		}
+		if s.observer != nil {
+			t.tell(s.observer, sec.now)
+		}
 	}
-	if sec.queued > 0 {
-		s.claims.wake(sec.queued)
+	if queued > 0 {
+		s.claims.wake(queued)
 	}
-	s.tell(sec)
+}
+
+// Rollout implements collections.Tx.
+func (sec *section) Rollout(id string) (*queue.Record, error) {
+	sec.of.seen = append(sec.of.seen, id)
+	return sec.Tx.Rollout(id)
 }
 
 // edit gives fn a record of its own and, if fn says so, writes what it leaves
@@ -158,7 +267,8 @@ func (sec *section) edit(id string, fn func(r *queue.Record) (events []queue.Wor
 	if err := sec.put(before, after); err != nil {
 		return nil, err
 	}
-	return after, sec.tell(events)
+	sec.tell(events)
+	return after, nil
 }
 
 // put writes a changed record and notes what news it is.
@@ -166,20 +276,8 @@ func (sec *section) put(before, after *queue.Record) error {
 	if err := sec.PutRollout(after); err != nil {
 		return err
 	}
-	sec.note(before, after)
+	sec.transitions = append(sec.transitions, transition{before, after})
 	return nil
-}
-
-func (sec *section) note(before, after *queue.Record) {
-	if sec.observed {
-		sec.transitions = append(sec.transitions, transition{before, after})
-	}
-	if after.Place != 0 && before.Place == 0 {
-		sec.queued++
-	}
-	if (transition{before, after}).finished() {
-		sec.finished = append(sec.finished, after.Rollout)
-	}
 }
 
 // worker changes a worker's record, making it first if there is none.
@@ -198,21 +296,19 @@ func (sec *section) worker(id string, apply func(w *queue.Worker)) error {
 	return sec.PutWorker(w)
 }
 
-func (sec *section) tell(events []queue.WorkerEvent) error {
+// tell notes what the running change means for workers.
+func (sec *section) tell(events []queue.WorkerEvent) {
 	for _, e := range events {
-		if err := sec.worker(e.WorkerID, func(w *queue.Worker) { w.Apply(e, sec.now) }); err != nil {
-			return err
-		}
+		sec.of.duties = append(sec.of.duties, duty{event: e, at: sec.now})
 	}
-	return nil
 }
 
 // mutate changes one rollout: fn gets a record of its own, and what it leaves
 // is written unless it fails. Heartbeats that wait for the rollout go first.
-func (s *Store) mutate(ctx context.Context, id string, workers []string, fn func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error)) error {
+func (s *Store) mutate(ctx context.Context, id string, fn func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error)) error {
 	pending := s.beats.take(id)
 	var written *queue.Record
-	err := s.do(ctx, &change{rollouts: []string{id}, workers: workers, run: func(sec *section) (err error) {
+	err := s.do(ctx, &change{rollouts: []string{id}, run: func(sec *section) (err error) {
 		written, err = sec.edit(id, func(r *queue.Record) ([]queue.WorkerEvent, bool, error) {
 			apply(r, pending)
 			events, err := fn(sec, r)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -26,10 +27,6 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.AttemptedRoll
 		out, err := s.claimAll(ctx, c, first)
 		if err != nil || len(out) > 0 {
 			s.claims.leave(bell)
-			if err == nil && !first && s.backend.Shared() {
-				// Another process's batch rings one bell; pass it on.
-				s.claims.wake(1)
-			}
 			return out, err
 		}
 		select {
@@ -78,7 +75,7 @@ func (s *Store) claimAll(ctx context.Context, c queue.Claim, idle bool) ([]queue
 func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue.AttemptedRollout, error) {
 	var out []queue.AttemptedRollout
 	var places []int64
-	change := &change{workers: nonEmpty(c.WorkerID), claim: c.Limit}
+	change := &change{claim: c.Limit}
 	change.run = func(sec *section) error {
 		out, places = make([]queue.AttemptedRollout, 0, len(change.claimed)), nil
 		return sec.once(ctx, "claim", func(refs []queue.AttemptRef) error {
@@ -87,7 +84,9 @@ func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue
 			})
 		}, func() ([]queue.AttemptRef, error) {
 			if len(change.claimed) == 0 && idle && c.WorkerID != nil && *c.WorkerID != "" {
-				return nil, sec.worker(*c.WorkerID, func(w *queue.Worker) { w.FoundNothing(sec.now) })
+				found := duty{event: queue.WorkerEvent{WorkerID: *c.WorkerID}, at: sec.now, idle: true}
+				change.duties = append(change.duties, found)
+				return nil, nil
 			}
 			var refs []queue.AttemptRef
 			var events []queue.WorkerEvent
@@ -103,8 +102,27 @@ func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue
 				refs = append(refs, attemptRef(view.Attempt))
 			}
 			// Of a batch the worker's record shows the last.
-			return refs, sec.tell(events)
+			sec.tell(events)
+			return refs, nil
 		})
+	}
+	change.lost = func(lost collections.Lost) bool {
+		if lost.Receipts[change.receipt] {
+			return true
+		}
+		kept := 0
+		for i := range out {
+			if !lost.Rollouts[out[i].RolloutID] {
+				out[kept] = out[i]
+				if places != nil {
+					places[kept] = places[i]
+				}
+				kept++
+			}
+		}
+		none := kept == 0 && len(out) > 0
+		out, places = out[:kept], places[:min(kept, len(places))]
+		return none
 	}
 	if err := s.do(ctx, change); err != nil {
 		return nil, err
@@ -188,8 +206,8 @@ func (c *claimers) ring(n int) {
 	c.waiting = c.waiting[n:]
 }
 
-func (c *claimers) any() bool {
+func (c *claimers) wakeAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.waiting) > 0
+	c.ring(len(c.waiting))
 }

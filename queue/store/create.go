@@ -24,7 +24,7 @@ func (s *Store) Enqueue(ctx context.Context, reqs []queue.Request) ([]queue.Roll
 		return nil, err
 	}
 	var out []queue.Rollout
-	err = s.do(ctx, &change{size: len(reqs), run: func(sec *section) error {
+	err = s.doTogether(ctx, &change{size: len(reqs), run: func(sec *section) error {
 		out = make([]queue.Rollout, 0, len(reqs))
 		return sec.once(ctx, "enqueue", func(refs []queue.AttemptRef) error {
 			return sec.replay(refs, func(r *queue.Record, _ queue.AttemptRef) {
@@ -58,7 +58,7 @@ func (s *Store) insertQueued(sec *section, reqs []queue.Request, out *[]queue.Ro
 	if err := sec.InsertRollouts(records); err != nil {
 		return nil, err
 	}
-	sec.queued += len(records)
+	sec.inserted += len(records)
 	return refs, nil
 }
 
@@ -152,10 +152,11 @@ func (s *Store) attempt(ctx context.Context, c *change, own staged, operation st
 				return nil, err
 			}
 			out = r.View()
-			return []queue.AttemptRef{attemptRef(out.Attempt)}, sec.tell(events)
+			sec.tell(events)
+			return []queue.AttemptRef{attemptRef(out.Attempt)}, nil
 		})
 	}
-	if err := s.do(ctx, c); err != nil {
+	if err := s.doTogether(ctx, c); err != nil {
 		return queue.AttemptedRollout{}, err
 	}
 	if !replayed {
@@ -187,6 +188,7 @@ func (sec *section) once(ctx context.Context, operation string,
 		_, err := first()
 		return err
 	}
+	sec.of.receipt = key
 	receipt, err := sec.Receipt(key)
 	if err != nil {
 		return err
@@ -237,7 +239,7 @@ func (s *Store) AddResources(ctx context.Context, resources rawjson.Value) (queu
 	if _, err := s.stage(ctx, stageResourcesOver, &resources); err != nil {
 		return out, err
 	}
-	err := s.do(ctx, &change{run: func(sec *section) error {
+	err := s.doTogether(ctx, &change{run: func(sec *section) error {
 		return sec.once(ctx, "add resources", func(refs []queue.AttemptRef) error {
 			out = queue.ResourcesUpdate{
 				ResourcesID: refs[0].RolloutID, CreateTime: sec.now, UpdateTime: sec.now, Version: 1, Resources: resources,
@@ -267,7 +269,7 @@ func (s *Store) UpdateResources(ctx context.Context, id string, resources rawjso
 	if _, err := s.stage(ctx, stageResourcesOver, &resources); err != nil {
 		return out, err
 	}
-	err := s.do(ctx, &change{run: func(sec *section) error {
+	err := s.doTogether(ctx, &change{run: func(sec *section) error {
 		out = queue.ResourcesUpdate{ResourcesID: id, CreateTime: sec.now, UpdateTime: sec.now, Version: 1, Resources: resources}
 		before, err := sec.Resources(id)
 		if err != nil {

@@ -82,6 +82,31 @@ func (g *group[T]) do(ctx context.Context, item T) error {
 	return c.err
 }
 
+// doAll commits items, which wait for each other as those of different callers
+// do, and returns their errors.
+func (g *group[T]) doAll(ctx context.Context, items []T) []error {
+	calls := make([]*call[T], len(items))
+	for i, item := range items {
+		calls[i] = &call[T]{item: item, ctx: ctx, done: make(chan struct{})}
+	}
+	g.mu.Lock()
+	g.waiting = append(g.waiting, calls...)
+	free := g.flights < g.parallel
+	if free {
+		g.flights++
+	}
+	g.mu.Unlock()
+	if free {
+		g.next()
+	}
+	errs := make([]error, len(calls))
+	for i, c := range calls {
+		<-c.done
+		errs[i] = c.err
+	}
+	return errs
+}
+
 func (g *group[T]) withdraw(c *call[T]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

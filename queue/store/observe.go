@@ -50,12 +50,13 @@ var RequeueReasons = []RequeueReason{
 // The lanes of group commit.
 const (
 	laneChanges  = "changes"
+	laneSections = "sections"
 	laneSpans    = "spans"
 	laneCounters = "counters"
 )
 
 // Lanes lists them all.
-var Lanes = []string{laneChanges, laneSpans, laneCounters}
+var Lanes = []string{laneChanges, laneSections, laneSpans, laneCounters}
 
 // Whom the store's own work is done for, in the reference's words.
 const (
@@ -75,6 +76,7 @@ func (s *Store) observe(o Observer) {
 		return // every call is a commit of its own
 	}
 	s.changes.committed = func(calls int, took time.Duration) { o.Committed(laneChanges, calls, took) }
+	s.sections.committed = func(calls int, took time.Duration) { o.Committed(laneSections, calls, took) }
 	s.spans.committed = func(calls int, took time.Duration) { o.Committed(laneSpans, calls, took) }
 	s.counters.committed = func(calls int, took time.Duration) { o.Committed(laneCounters, calls, took) }
 }
@@ -89,13 +91,6 @@ func (s *Store) asCaller(ctx context.Context, name string) context.Context {
 
 // transition is a record before and after a section.
 type transition struct{ before, after *queue.Record }
-
-// tell says what a section's transitions mean.
-func (s *Store) tell(sec *section) {
-	for _, t := range sec.transitions {
-		t.tell(s.observer, sec.now)
-	}
-}
 
 func (t transition) tell(o Observer, now float64) {
 	r := &t.after.Rollout

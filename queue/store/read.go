@@ -89,12 +89,14 @@ func (s *Store) Spans(ctx context.Context, q queue.SpanQuery) (queue.Page[queue.
 // Workers implements queue.Store.
 func (s *Store) Workers(ctx context.Context, q queue.WorkerQuery) (queue.Page[queue.Worker], error) {
 	s.scanBefore(ctx)
+	s.roster.flush(s)
 	page, err := s.backend.QueryWorkers(ctx, q)
 	return convert(page, deref[queue.Worker]), err
 }
 
 // Worker implements queue.Store.
 func (s *Store) Worker(ctx context.Context, id string) (*queue.Worker, error) {
+	s.roster.flush(s)
 	return s.backend.Worker(ctx, id)
 }
 
@@ -117,6 +119,7 @@ func (s *Store) QueryResources(ctx context.Context, q queue.ResourcesQuery) (que
 // Statistics implements queue.Store.
 func (s *Store) Statistics(ctx context.Context) (queue.Statistics, error) {
 	s.settle()
+	s.roster.flush(s)
 	st, err := s.backend.Statistics(ctx)
 	st.Uptime = s.now().Sub(s.started)
 	return st, err

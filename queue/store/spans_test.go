@@ -93,7 +93,7 @@ func TestUsedUpNumbersFailOneCaller(t *testing.T) {
 func calls(spans ...[]queue.Span) []*call[*spanBatch] {
 	batch := make([]*call[*spanBatch], len(spans))
 	for i := range spans {
-		batch[i] = &call[*spanBatch]{item: &spanBatch{spans: spans[i]}}
+		batch[i] = &call[*spanBatch]{ctx: context.Background(), item: &spanBatch{spans: spans[i]}}
 	}
 	return batch
 }

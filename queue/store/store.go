@@ -84,16 +84,19 @@ type Store struct {
 	log      *slog.Logger
 	started  time.Time
 
-	changes  group[*change]
+	changes  group[*change] // written record by record
+	sections group[*change] // written together
 	spans    group[*spanBatch]
 	counters group[*numbers]
 
 	known   known
 	issued  issued
 	beats   beats
+	roster  roster
 	waits   waits
 	claims  claimers
 	watch   watchdog
+	again   chan struct{}   // has room for one: waiters may have missed something
 	closing context.Context // ends when Close begins
 	close   context.CancelFunc
 	running sync.WaitGroup // background goroutines
@@ -124,16 +127,19 @@ func New(backend collections.Backend, o Options) *Store {
 		parallel = remote
 	}
 	s.changes.configure(s.commitChanges, (*change).weight, parallel.changes)
+	s.sections.configure(s.commitSections, (*change).weight, parallel.changes)
 	s.spans.configure(s.commitSpans, (*spanBatch).weight, parallel.spans)
 	s.counters.configure(s.commitNumbers, nil, parallel.counters)
 	s.observe(o.Observer)
 	s.known.limit, s.issued.limit = 100_000, 100_000
 	s.beats.wake = make(chan struct{}, 1)
+	s.roster.wake = s.beats.wake
+	s.again = make(chan struct{}, 1)
 	s.watch.debounce, s.watch.turn = o.ScanDebounce, make(chan struct{}, 1)
 	if o.ScanInterval > 0 {
 		s.running.Go(func() { s.scanEvery(o.ScanInterval) })
 	}
-	s.running.Go(s.flushBeats)
+	s.running.Go(s.writeBehind)
 	if s.lease > 0 {
 		s.running.Go(s.adoptLeases)
 	}
@@ -141,7 +147,8 @@ func New(backend collections.Backend, o Options) *Store {
 		s.running.Go(func() { s.purgeEvery(keep) })
 	}
 	if backend.Shared() {
-		s.running.Go(s.lookForOthers)
+		s.running.Go(func() { backend.Watch(s.closing, s.hear) })
+		s.running.Go(s.lookAgain)
 	}
 	return s
 }
@@ -159,7 +166,9 @@ func (s *Store) Close(ctx context.Context) error {
 	s.close()
 	s.running.Wait()
 	s.beats.flush(s)
+	s.roster.flush(s)
 	s.changes.wait()
+	s.sections.wait()
 	s.spans.wait()
 	s.counters.wait()
 	return s.backend.Close(ctx)

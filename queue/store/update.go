@@ -22,7 +22,7 @@ func (s *Store) UpdateRollout(ctx context.Context, id string, u queue.RolloutUpd
 		return queue.Rollout{}, err
 	}
 	var out queue.Rollout
-	err = s.mutate(ctx, id, nil, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
+	err = s.mutate(ctx, id, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
 		r.Update(u, sec.now)
 		out = r.Rollout
 		return nil, nil
@@ -39,16 +39,12 @@ func (s *Store) UpdateAttempt(ctx context.Context, rolloutID, attemptID string, 
 	if u.Status.Set && !u.Status.Value.Valid() {
 		return queue.Attempt{}, queue.Errorf(queue.Invalid, "%q is no attempt status", u.Status.Value)
 	}
-	var workers []string
-	if u.WorkerID.Set && u.WorkerID.Value != "" {
-		workers = []string{u.WorkerID.Value}
-	}
 	own, err := s.stage(ctx, stageOver, &u.Metadata.Value)
 	if err != nil {
 		return queue.Attempt{}, err
 	}
 	var out queue.Attempt
-	err = s.mutate(ctx, rolloutID, workers, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
+	err = s.mutate(ctx, rolloutID, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
 		a, events, err := r.UpdateAttempt(attemptID, u, sec.now)
 		if err != nil {
 			return nil, err
@@ -67,6 +63,7 @@ func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.Heartbe
 	if len(h.Held) > 0 {
 		s.settle()
 	}
+	pending := s.roster.take(h.WorkerID)
 	var out queue.HeartbeatAnswer
 	c := &change{workers: []string{h.WorkerID}}
 	for _, ref := range h.Held {
@@ -82,11 +79,15 @@ func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.Heartbe
 			out.Held[i] = held
 		}
 		return sec.worker(h.WorkerID, func(w *queue.Worker) {
+			applyAll(w, pending)
 			w.Beat(h.Stats, sec.now)
 			out.Worker = *w
 		})
 	}
 	err := s.do(ctx, c)
+	if err != nil {
+		s.roster.giveBack(h.WorkerID, pending)
+	}
 	return out, err
 }
 

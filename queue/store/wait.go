@@ -7,12 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 )
-
-// otherInterval is how often waiters look for what other processes on the same
-// data have done.
-const otherInterval = 100 * time.Millisecond
 
 // Wait implements queue.Store.
 func (s *Store) Wait(ctx context.Context, ids []string, timeout time.Duration) ([]queue.Rollout, error) {
@@ -196,38 +193,62 @@ func (n *waiter) signal() {
 	}
 }
 
-// lookForOthers wakes waiters for what other processes did, until the store
-// closes. It asks nothing while nobody waits.
-func (s *Store) lookForOthers() {
-	tick := time.NewTicker(otherInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-s.closing.Done():
-			return
-		}
-		s.lookOnce(s.closing)
+// hear wakes those whom it concerns what another process did.
+func (s *Store) hear(n collections.News) {
+	if n.Finished != "" {
+		s.waits.finished(n.Finished)
+	}
+	if n.Queued {
+		s.claims.wake(1)
+	}
+	if n.Missed {
+		s.look()
 	}
 }
 
-func (s *Store) lookOnce(ctx context.Context) {
-	if s.claims.any() {
-		queued, err := s.backend.HasQueued(ctx)
-		if err != nil {
-			s.log.Debug("looking for queued rollouts failed", "error", err)
-		} else if queued {
-			s.claims.wake(1)
-		}
+// look has lookAgain look once.
+func (s *Store) look() {
+	select {
+	case s.again <- struct{}{}:
+	default:
 	}
-	if ids := s.waits.ids(); len(ids) > 0 {
-		done, _, err := s.backend.Finished(ctx, ids)
-		if err != nil {
-			s.log.Debug("looking for finished rollouts failed", "error", err)
+}
+
+// lookAgain looks at the backend for what waiters may have missed, when there is
+// reason to, until the store closes.
+func (s *Store) lookAgain() {
+	for {
+		select {
+		case <-s.again:
+		case <-s.closing.Done():
 			return
 		}
-		for _, r := range done {
-			s.waits.finished(r.Rollout.RolloutID)
+		for !s.lookOnce(s.closing) {
+			select {
+			case <-time.After(lookPause):
+			case <-s.closing.Done():
+				return
+			}
 		}
 	}
+}
+
+// lookPause is how long a look that failed waits for the next.
+const lookPause = 200 * time.Millisecond
+
+func (s *Store) lookOnce(ctx context.Context) bool {
+	s.claims.wakeAll()
+	ids := s.waits.ids()
+	if len(ids) == 0 {
+		return true
+	}
+	done, _, err := s.backend.Finished(ctx, ids)
+	if err != nil {
+		s.log.Debug("looking for finished rollouts failed", "error", err)
+		return false
+	}
+	for _, r := range done {
+		s.waits.finished(r.Rollout.RolloutID)
+	}
+	return true
 }

@@ -119,8 +119,9 @@ func unseen(ids []string, seen map[string]bool) []string {
 
 func (s *Store) judge(ctx context.Context, ids []string) error {
 	s.settle()
+	s.roster.flush(s)
 	var expired []*queue.Record
-	err := s.do(ctx, &change{rollouts: ids, run: func(sec *section) error {
+	err := s.doTogether(ctx, &change{rollouts: ids, run: func(sec *section) error {
 		expired = nil
 		for _, id := range ids {
 			ended := false
@@ -177,7 +178,7 @@ func (s *Store) adoptLeases() {
 		}
 	}
 	for ids := range slices.Chunk(ids, scanBatch) {
-		err := s.do(s.closing, &change{rollouts: ids, run: func(sec *section) error { return sec.adopt(ids, s.lease) }})
+		err := s.doTogether(s.closing, &change{rollouts: ids, run: func(sec *section) error { return sec.adopt(ids, s.lease) }})
 		if err != nil {
 			s.log.Warn("attempts begun without a lease have none yet", "rollouts", len(ids), "error", err)
 		}

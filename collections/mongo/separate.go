@@ -1,0 +1,376 @@
+package mongo
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/queue"
+)
+
+// A section whose records need not change together is written without a
+// transaction: one update command holds a statement for each rollout, which
+// matches as long as nobody has changed it. What did not match is lost, and only
+// that. Receipts go first, and what they refer to is written only if they are new,
+// so a call is never done twice; a receipt whose rollouts were not written after
+// all says so by itself, for the attempts it names do not exist.
+//
+// The commands are not retried by the driver. After an answer that was lost the
+// section finds out what became of it: it bars the statements that have not been
+// executed from ever matching, and looks which have.
+
+// Separately implements collections.Backend.
+func (b *Backend) Separately(ctx context.Context, fn func(tx collections.Tx) error) (collections.Lost, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	s := newSection(ctx, b)
+	s.separate = true
+	if err := fn(s); err != nil {
+		return collections.Lost{}, err
+	}
+	lost, err := s.commitSeparately()
+	s.rememberBut(lost, err)
+	return lost, err
+}
+
+func (s *section) commitSeparately() (lost collections.Lost, err error) {
+	if lost.Receipts, err = s.insertReceipts(); err != nil {
+		return lost, err
+	}
+	if lost.Rollouts, err = s.putRollouts(s.referredTo(lost.Receipts)); err != nil {
+		return lost, err
+	}
+	if lost.Workers, err = s.putWorkers(); err != nil {
+		return lost, err
+	}
+	return lost, s.checkGuesses(&lost)
+}
+
+// insertReceipts returns the keys of those that exist already.
+func (s *section) insertReceipts() (map[string]bool, error) {
+	var docs []bson.Raw
+	var keys []string
+	for _, it := range s.receipts.order {
+		if it.put {
+			docs, keys = append(docs, s.b.encodeReceipt(it.after, s.revision, 0)), append(keys, it.id)
+		}
+	}
+	if len(docs) == 0 {
+		return nil, nil
+	}
+	_, err := s.b.receipts.fast.InsertMany(s.ctx, docs, options.InsertMany().SetOrdered(false))
+	existing, err := duplicates(err)
+	if err != nil {
+		return nil, wrap(err, "writing receipts to MongoDB")
+	}
+	var lost map[string]bool
+	for _, i := range existing {
+		lost = lose(lost, keys[i])
+	}
+	return lost, nil
+}
+
+func lose(lost map[string]bool, id string) map[string]bool {
+	if lost == nil {
+		lost = make(map[string]bool)
+	}
+	lost[id] = true
+	return lost
+}
+
+// referredTo are the rollouts of receipts.
+func (s *section) referredTo(receipts map[string]bool) (rollouts map[string]bool) {
+	for key := range receipts {
+		for _, ref := range s.receipts.at(key).after.Refs {
+			rollouts = lose(rollouts, ref.RolloutID)
+		}
+	}
+	return rollouts
+}
+
+// putRollouts writes the rollouts that the section has put, save some, and adds
+// those that somebody else has changed.
+func (s *section) putRollouts(lost map[string]bool) (map[string]bool, error) {
+	put := make([]*item[queue.Record], 0, len(s.rollouts.order))
+	counted := 0
+	for _, it := range s.rollouts.order {
+		switch {
+		case it.after == it.before || lost[it.id]:
+		case it.before == nil:
+			return nil, queue.Errorf(queue.Internal, "rollout %s is new, and written by a section that can write none", it.id)
+		default:
+			put = append(put, it)
+			if transitionOf(it.before, it.after).counts() {
+				counted++
+			}
+		}
+	}
+	s.b.tallied.expect(s.revision, counted)
+	unmade, err := s.updateRollouts(put)
+	if err != nil {
+		s.b.tallied.drop(s.revision)
+		return nil, err
+	}
+	missing := 0
+	for _, it := range unmade {
+		lost = lose(lost, it.id)
+		if transitionOf(it.before, it.after).counts() {
+			missing++
+		}
+	}
+	s.b.tallied.settle(s.revision, missing)
+	return lost, nil
+}
+
+// maxCommand is how many bytes of statements one command holds, below the
+// server's 16 MiB, and maxStatements how many.
+const (
+	maxCommand    = 12 << 20
+	maxStatements = 1000
+)
+
+// updateRollouts returns those that have not been written.
+func (s *section) updateRollouts(put []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
+	for len(put) > 0 {
+		command, n := s.updateCommand(put)
+		lost, err := s.runUpdate(command, put[:n])
+		if err != nil {
+			return nil, err
+		}
+		unmade, put = append(unmade, lost...), put[n:]
+	}
+	return unmade, nil
+}
+
+// updateCommand is the command for the first n of put.
+func (s *section) updateCommand(put []*item[queue.Record]) (command bson.Raw, n int) {
+	d := newDoc(512 * (1 + min(len(put), 64)))
+	d.text("update", s.b.rollouts.main.Name())
+	d.raw("writeConcern", journaledDoc)
+	d.no("ordered")
+	list := d.openArray("updates")
+	for n < len(put) && n < maxStatements && (n == 0 || len(d.b) < maxCommand) {
+		it := put[n]
+		at := d.open(strconv.Itoa(n))
+		d.raw("q", s.condition(it.id, it.revision))
+		d.raw("u", encodeChange(it.before, it.after, s.revisionOf(it)))
+		d.close(at)
+		n++
+	}
+	d.close(list)
+	return d.done(), n
+}
+
+var journaledDoc = func() bson.Raw {
+	d := newDoc(48)
+	d.text("w", "majority")
+	d.flag("j")
+	return d.done()
+}()
+
+// runUpdate returns those items whose statement matched nothing.
+func (s *section) runUpdate(command bson.Raw, of []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
+	ctx, cancel := context.WithTimeout(s.ctx, oneTimeout)
+	answer, err := s.b.database.RunCommand(ctx, command).Raw()
+	cancel()
+	if err != nil {
+		return s.unmadeAfter(err, of)
+	}
+	if n, _ := answer.Lookup("n").AsInt64OK(); n == int64(len(of)) {
+		return nil, nil
+	}
+	unmade, err = s.unmade(of)
+	return unmade, wrap(err, "asking MongoDB which writes were made")
+}
+
+// unmade looks which items do not stand at the revision that they were to get.
+func (s *section) unmade(of []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
+	ids := make([]string, len(of))
+	for i, it := range of {
+		ids[i] = it.id
+	}
+	found := make(map[string]revision, len(of))
+	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}, {Key: "v", Value: 1}}).SetBatchSize(int32(len(ids) + 1))
+	err = each(s.ctx, s.b.rollouts.main, s.b.idIn(ids), o, func(raw bson.Raw) {
+		r := decodeRecord(raw)
+		found[r.Rollout.RolloutID] = r.Revision
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, it := range of {
+		if found[it.id] != s.revisionOf(it) {
+			unmade = append(unmade, it)
+		}
+	}
+	return unmade, nil
+}
+
+// unmadeAfter finds out what was written by a command whose answer was an error
+// or never came. It gives up with the section's context.
+func (s *section) unmadeAfter(failed error, of []*item[queue.Record]) ([]*item[queue.Record], error) {
+	if !passing(failed) && !hasLabel(failed, "RetryableWriteError") {
+		var refused driver.CommandError
+		if errors.As(failed, &refused) {
+			return nil, wrap(failed, "writing to MongoDB")
+		}
+	}
+	if driver.IsTimeout(failed) || errors.Is(failed, context.DeadlineExceeded) {
+		s.b.freeAbandoned(s.ctx) // a write waits for a transaction of a dead process
+	}
+	for tries := 0; ; tries++ {
+		err := s.bar(of)
+		if err == nil {
+			unmade, err := s.unmade(of)
+			if err == nil {
+				return unmade, nil
+			}
+		}
+		if !sleep(s.ctx, pause(tries)) {
+			return nil, wrap(errors.Join(s.ctx.Err(), failed, err), "writing to MongoDB")
+		}
+	}
+}
+
+// bar gives items that have not been written another revision, so that a command
+// still on its way finds nothing to write.
+func (s *section) bar(of []*item[queue.Record]) error {
+	other := s.b.newRevision()
+	models := make([]driver.WriteModel, len(of))
+	for i, it := range of {
+		models[i] = driver.NewUpdateOneModel().SetFilter(s.condition(it.id, it.revision)).
+			SetUpdate(setRevision(mark(other, transitionOf(it.before, it.before))))
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, oneTimeout)
+	defer cancel()
+	_, err := s.b.rollouts.main.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+	return err
+}
+
+func setRevision(r revision) bson.Raw {
+	d := newDoc(48)
+	at := d.open("$set")
+	d.int("v", r)
+	d.close(at)
+	return d.done()
+}
+
+// putWorkers writes workers' records and returns those that somebody else has
+// changed.
+func (s *section) putWorkers() (lost map[string]bool, err error) {
+	var inserts []bson.Raw
+	var inserted []string
+	var puts []driver.WriteModel
+	var updated []*item[queue.Worker]
+	for _, it := range s.workers.order {
+		if !it.put {
+			continue
+		}
+		d := s.b.encodeWorker(it.after, s.revision, it.order)
+		if it.before == nil {
+			inserts, inserted = append(inserts, d), append(inserted, it.id)
+			continue
+		}
+		puts = append(puts, driver.NewReplaceOneModel().SetFilter(s.condition(it.id, it.revision)).SetReplacement(d))
+		updated = append(updated, it)
+	}
+	if len(inserts) > 0 {
+		_, err := s.b.workers.main.InsertMany(s.ctx, inserts, options.InsertMany().SetOrdered(false))
+		existing, err := duplicates(err)
+		if err != nil {
+			return nil, wrap(err, "writing workers to MongoDB")
+		}
+		for _, i := range existing {
+			lost = lose(lost, inserted[i])
+		}
+	}
+	if len(puts) == 0 {
+		return lost, nil
+	}
+	res, err := s.b.workers.main.BulkWrite(s.ctx, puts, options.BulkWrite().SetOrdered(false))
+	if err != nil {
+		return nil, wrap(err, "writing workers to MongoDB")
+	}
+	if res.MatchedCount == int64(len(puts)) {
+		return lost, nil
+	}
+	return s.unmadeWorkers(updated, lost)
+}
+
+func (s *section) unmadeWorkers(updated []*item[queue.Worker], lost map[string]bool) (map[string]bool, error) {
+	made := make(map[string]bool, len(updated))
+	ids := make([]string, len(updated))
+	for i, it := range updated {
+		ids[i] = it.id
+	}
+	err := s.b.eachByID(s.ctx, s.b.workers, ids, func(raw bson.Raw) {
+		w, revision, _ := decodeWorker(raw)
+		made[w.WorkerID] = revision == s.revision
+	})
+	for _, id := range ids {
+		if !made[id] {
+			lost = lose(lost, id)
+		}
+	}
+	return lost, err
+}
+
+// checkGuesses adds to lost the records that the section has guessed wrong and
+// not written: what it concluded from them may be wrong too.
+func (s *section) checkGuesses(lost *collections.Lost) (err error) {
+	lost.Rollouts, err = wrongGuesses(s, s.b.rollouts, &s.rollouts, lost.Rollouts)
+	if err == nil {
+		lost.Workers, err = wrongGuesses(s, s.b.workers, &s.workers, lost.Workers)
+	}
+	return wrap(err, "reading from MongoDB again")
+}
+
+func wrongGuesses[T any](s *section, in handles, from *shelf[T], lost map[string]bool) (map[string]bool, error) {
+	if !from.guessed {
+		return lost, nil
+	}
+	guessed := make(map[string]revision)
+	ids := make([]string, 0, len(from.order))
+	for _, it := range from.order {
+		if it.guessed && it.after == it.before {
+			guessed[key(s.b.partition, it.id)] = it.revision
+			ids = append(ids, it.id)
+		}
+	}
+	if len(ids) == 0 {
+		return lost, nil
+	}
+	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}, {Key: "v", Value: 1}})
+	err := each(s.ctx, in.local, s.b.idIn(ids), o, func(raw bson.Raw) {
+		id, v := raw.Lookup("_id").StringValue(), raw.Lookup("v").AsInt64()
+		if guessed[id] == v {
+			delete(guessed, id)
+		}
+	})
+	for _, id := range ids {
+		if _, wrong := guessed[key(s.b.partition, id)]; wrong {
+			lost = lose(lost, id)
+		}
+	}
+	return lost, err
+}
+
+// rememberBut keeps what was written and drops what was not.
+func (s *section) rememberBut(lost collections.Lost, err error) {
+	if err != nil {
+		s.forget()
+		return
+	}
+	s.remember()
+	for id := range lost.Rollouts {
+		s.b.knownRollouts.drop(id)
+	}
+	for id := range lost.Workers {
+		s.b.knownWorkers.drop(id)
+	}
+}
