@@ -33,7 +33,7 @@ type Definition struct {
 	Buckets []float64
 }
 
-// Definitions lists every metric, by side and then by name.
+// Definitions lists every metric, in the order of this file.
 func Definitions() []Definition {
 	out := make([]Definition, len(definitions))
 	for i, d := range definitions {

@@ -106,6 +106,7 @@ func hasData(samples []sample) bool {
 // both backends, their workers and algorithms, a node exporter and what a MongoDB
 // server says of itself, for every expression on every board.
 func TestEveryExpressionReturnsData(t *testing.T) {
+	t.Parallel()
 	one, other := deploy(t, onMemory), deploy(t, onMongo(t))
 	node := freeAddress(t)
 	start(t, "prometheus-node-exporter", "--web.listen-address="+node)
@@ -142,6 +143,7 @@ func TestEveryExpressionReturnsData(t *testing.T) {
 // TestNativeHistograms scrapes them, which Prometheus does when it is told to, and
 // asks for quantiles without buckets.
 func TestNativeHistograms(t *testing.T) {
+	t.Parallel()
 	d := deploy(t, onMemory)
 	server := prometheus(t, map[string][]string{"aglq-store": {d.store}, "aglq-worker": {d.worker}}, "--enable-feature=native-histograms")
 	eventually(t, time.Minute, func() string {
@@ -158,6 +160,7 @@ func TestNativeHistograms(t *testing.T) {
 
 // TestAlerts runs the cases that say when each alert fires.
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{"check", "config", "prometheus.yml"}, {"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"},
 	} {
