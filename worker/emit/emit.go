@@ -225,6 +225,16 @@ func ExceptionSpan(f Failure, attributes ...any) (queue.Span, error) {
 	return queue.Span{Name: semconv.ExceptionSpan, Attributes: semconv.Sanitize(flat), Status: rawjson.Value(statusOK)}, err
 }
 
+// Mark makes a span one that failed, at a time in Unix seconds: its status says so,
+// and an event tells the failure.
+func (f Failure) Mark(s *queue.Span, at float64) {
+	status := rawjson.AppendString([]byte(`{"status_code":"ERROR","description":`), f.Message)
+	s.Status = append(status, '}')
+	event := append([]byte(`[{"name":"exception","attributes":`), append(exception(f), '}')...)
+	event = rawjson.AppendFloat(append(event, `,"timestamp":`...), at)
+	s.Events = append(event, '}', ']')
+}
+
 // exception writes the attributes of an error, as an open object.
 func exception(f Failure) []byte {
 	dst := member(nil, semconv.ExceptionType, f.Type)

@@ -142,11 +142,7 @@ func (op *Op) Fail(err error) { op.fail(FailureOf(err)) }
 func (op *Op) fail(f Failure) {
 	op.mu.Lock()
 	defer op.mu.Unlock()
-	status := rawjson.AppendString([]byte(`{"status_code":"ERROR","description":`), f.Message)
-	op.span.Status = append(status, '}')
-	event := append([]byte(`[{"name":"exception","attributes":`), append(exception(f), '}')...)
-	event = rawjson.AppendFloat(append(event, `,"timestamp":`...), op.scope.Now())
-	op.span.Events = append(event, '}', ']')
+	f.Mark(&op.span, op.scope.Now())
 }
 
 // ID is the id of the operation's span, by which a reward may be linked to it.
