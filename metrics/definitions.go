@@ -160,7 +160,7 @@ var (
 	spanLimit = gauge(StoreSide, "aglq_span_memory_limit_bytes",
 		"Bytes of spans above which the memory backend evicts; 0 elsewhere.")
 	commitCalls = histogram(StoreSide, "aglq_commit_batch_size", sizeBuckets,
-		"Calls that were written together by one group commit: changes of rollouts and workers, spans, or counters of spans.", "lane")
+		"Calls that were written together by one group commit: changes of rollouts record by record, sections written as a whole, spans, or counters of spans. Where calls go to a database only.", "lane")
 	commitSeconds = histogram(StoreSide, "aglq_commit_seconds", Buckets,
 		"Seconds that a group commit took.", "lane")
 	txnRetries = counter(StoreSide, "aglq_txn_retries_total",
