@@ -27,6 +27,8 @@ type ExecOptions struct {
 	// Env is its environment before the variables of the task ("name=value"):
 	// the worker's own when nil.
 	Env []string
+	// TaskEnv, if not nil, gives variables that win over those of the task.
+	TaskEnv func(t *Task) []string
 	// Grace is how long a program that was told to end (SIGTERM) may take before
 	// it is killed: 5 s when 0.
 	Grace time.Duration
@@ -78,6 +80,9 @@ func (o ExecOptions) run(ctx context.Context, t *Task) (Result, error) {
 	}
 	if env, err = t.prepare(dir, env[:len(env):len(env)]); err != nil {
 		return Result{}, err
+	}
+	if o.TaskEnv != nil {
+		env = append(env, o.TaskEnv(t)...)
 	}
 	cmd := exec.Command(o.Command[0], o.Command[1:]...)
 	cmd.Dir, cmd.Env = o.Dir, env

@@ -21,10 +21,14 @@ type crew struct {
 }
 
 // startWorkers starts the workers that the options ask for. They end by
-// themselves, when they are drained, or at once with the second signal.
-func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url string) *crew {
+// themselves, when they are drained, or at once with the second signal. Llm is
+// the proxy that their agents call, nil for none.
+func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url string, llm *llmServer) *crew {
 	log := logs.of("worker")
 	handler := worker.Exec(worker.ExecOptions{Command: a.agent})
+	if llm != nil {
+		handler = llm.stored(worker.Exec(worker.ExecOptions{Command: a.agent, TaskEnv: llm.env}))
+	}
 	ctx, stop := context.WithCancel(a.signals.hard)
 	c := &crew{stop: stop, ended: make(chan struct{})}
 	for _, id := range workerIDs(cmd.String("worker-id"), cmd.Int("n-runners")) {

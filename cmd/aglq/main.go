@@ -117,10 +117,11 @@ func (a *app) root() *cli.Command {
 			return usagef(cmd, "which command? %s", strings.Join(commandNames(cmd), ", "))
 		},
 		Commands: []*cli.Command{
-			a.storeCommand(), a.workerCommand(), a.algorithmCommand(), a.runCommand(),
+			a.storeCommand(), a.workerCommand(), a.algorithmCommand(), a.runCommand(), a.llmProxyCommand(),
 			a.enqueueCommand(), a.rolloutsCommand(), a.attemptsCommand(), a.spansCommand(),
 			a.workersCommand(), a.resourcesCommand(), a.cancelCommand(), a.requeueCommand(),
-			a.explainCommand(), a.topCommand(), a.doctorCommand(), a.prometheusCommand(), a.gcCommand(), a.benchCommand(), a.verifyCommand(), a.versionCommand(),
+			a.explainCommand(), a.topCommand(), a.doctorCommand(), a.prometheusCommand(), a.gcCommand(), a.benchCommand(), a.verifyCommand(),
+			a.exportCommand(), a.importCommand(), a.versionCommand(),
 		},
 	}
 	finish(root)

@@ -45,7 +45,11 @@ func (a *app) runCommand() *cli.Command {
 				Usage: "whether the store is in this process (`BOOL`), or runs at the address already",
 			},
 			storeURLFlag(),
-		}, configFlags(), workerFlags(), workerExitFlags(), backendFlags(),
+			&cli.IntFlag{
+				Name: llmPrefix + "port", Validator: within(0, math.MaxUint16), DefaultText: "a free one",
+				Usage: "`PORT` of the LLM proxy, which there is with --llm-models, --llm-upstream or --llm-follow-resources",
+			},
+		}, llmFlags(llmPrefix), configFlags(), workerFlags(), workerExitFlags(), backendFlags(),
 			[]cli.Flag{workerTTLFlag(store.DefaultWorkerTTL), trackerFlag(), metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.run),
 	}
@@ -168,16 +172,37 @@ func runStoreURL(cmd *cli.Command) (string, error) {
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
-// runRoles does what this process is there for, and ends its workers with its
-// algorithm. The first signal drains the workers and cancels what they do not
-// hold. Workers have a client of their own, with their own idea of when a store
-// is gone.
+// runRoles does what this process is there for, with an LLM proxy beside its
+// workers where that is asked for.
 func (a *app) runRoles(
 	ctx context.Context, cmd *cli.Command, logs *logs, roles roles, algorithms, workersOwn queue.Store, url string,
 ) error {
+	if !roles.runner || !llmWanted(cmd, llmPrefix) {
+		return a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, nil)
+	}
+	o, err := llmOptions(cmd, llmPrefix)
+	if err != nil {
+		return err
+	}
+	// Agents that drain still need it.
+	llm, err := a.startLLMProxy(a.signals.hard, workersOwn, o, "127.0.0.1", cmd.Int(llmPrefix+"port"), logs.of("llm-proxy"))
+	if err != nil {
+		return err
+	}
+	err = a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, llm)
+	return errors.Join(err, llm.close())
+}
+
+// runParts does what this process is there for, and ends its workers with its
+// algorithm. The first signal drains the workers and cancels what they do not
+// hold. Workers have a client of their own, with their own idea of when a store
+// is gone.
+func (a *app) runParts(
+	ctx context.Context, cmd *cli.Command, logs *logs, roles roles, algorithms, workersOwn queue.Store, url string, llm *llmServer,
+) error {
 	var workers *crew
 	if roles.runner {
-		workers = a.startWorkers(cmd, logs, workersOwn, url)
+		workers = a.startWorkers(cmd, logs, workersOwn, url, llm)
 		if !roles.algorithm {
 			return workers.wait(ctx)
 		}

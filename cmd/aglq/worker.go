@@ -52,7 +52,7 @@ func (a *app) worker(ctx context.Context, cmd *cli.Command) error {
 	defer stop()
 	s := client.New(url, client.Options{})
 	defer s.Close()
-	workers := a.startWorkers(cmd, logs, s, url)
+	workers := a.startWorkers(cmd, logs, s, url, nil)
 	return workers.wait(ctx)
 }
 

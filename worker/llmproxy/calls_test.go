@@ -143,12 +143,20 @@ func TestAttribution(t *testing.T) {
 	r := newRig(t, nil, nil)
 	path, body := "/v1/chat/completions", hello+"}"
 	ways := map[string]func() answer{
-		"path":           func() answer { return r.call(path, body) },
-		"path, no /v1":   func() answer { return r.call("/chat/completions", body) },
-		"headers":        func() answer { return r.do("POST", path, body, "X-Rollout-Id", r.ref.RolloutID, "X-Attempt-Id", r.ref.AttemptID) },
-		"bearer key":     func() answer { return r.do("POST", path, body, "Authorization", "Bearer agl-"+r.ref.RolloutID+"-"+r.ref.AttemptID) },
-		"x-api-key":      func() answer { return r.do("POST", path, body, "X-Api-Key", "agl-"+r.ref.RolloutID+"-"+r.ref.AttemptID) },
-		"path over keys": func() answer { return r.call(path, body, "X-Rollout-Id", "other", "X-Attempt-Id", "other", "X-Api-Key", "agl-ro-x-at-y") },
+		"path":         func() answer { return r.call(path, body) },
+		"path, no /v1": func() answer { return r.call("/chat/completions", body) },
+		"headers": func() answer {
+			return r.do("POST", path, body, "X-Rollout-Id", r.ref.RolloutID, "X-Attempt-Id", r.ref.AttemptID)
+		},
+		"bearer key": func() answer {
+			return r.do("POST", path, body, "Authorization", "Bearer agl-"+r.ref.RolloutID+"-"+r.ref.AttemptID)
+		},
+		"x-api-key": func() answer {
+			return r.do("POST", path, body, "X-Api-Key", "agl-"+r.ref.RolloutID+"-"+r.ref.AttemptID)
+		},
+		"path over keys": func() answer {
+			return r.call(path, body, "X-Rollout-Id", "other", "X-Attempt-Id", "other", "X-Api-Key", "agl-ro-x-at-y")
+		},
 	}
 	want := 0
 	for name, call := range ways {

@@ -45,7 +45,7 @@ const (
 type Options struct {
 	// Models is the model table at the start.
 	Models []Entry
-	// ModelsFile, if not "", holds the model table, in place of Models. It is read
+	// ModelsFile, if not "", holds a model table that goes before Models. It is read
 	// again when it changes; a broken one changes nothing and is logged.
 	ModelsFile string
 	// FollowResources adds the language models (type llm) of the latest resources
@@ -161,7 +161,7 @@ func New(store Store, o Options) (*Proxy, error) {
 	}
 	var file *modelsFile
 	if o.ModelsFile != "" {
-		file = &modelsFile{path: o.ModelsFile}
+		file = &modelsFile{path: o.ModelsFile, more: o.Models}
 		entries, err := file.read()
 		if err != nil {
 			return nil, err

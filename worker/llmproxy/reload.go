@@ -54,6 +54,7 @@ func (p *Proxy) ModelNames() []string {
 // modelsFile is a model table on disk.
 type modelsFile struct {
 	path string
+	more []Entry           // behind those of the file
 	seen [sha256.Size]byte // of the text that was read last
 }
 
@@ -64,7 +65,7 @@ func (f *modelsFile) read() ([]Entry, error) {
 	}
 	f.seen = sha256.Sum256(text)
 	entries, err := ParseModels(text)
-	return entries, queue.Wrap(queue.Invalid, err, f.path)
+	return append(entries, f.more...), queue.Wrap(queue.Invalid, err, f.path)
 }
 
 // changed reports whether the file holds something new.

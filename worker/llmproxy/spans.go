@@ -45,16 +45,17 @@ type spanQueue struct {
 	mu      sync.Mutex
 	pending []queue.Span
 	bytes   int
-	sending int // spans of the batch under way
-	dropped int // since the start
-	idle    chan struct{}
+	added   int           // since the start
+	settled int           // of these, in order: stored or dropped
+	dropped int           // since the start, settled or never added
+	moved   chan struct{} // closed, and made anew, when settled grows
 	closing bool
 }
 
 func newSpanQueue(store Store, o Options) *spanQueue {
 	q := &spanQueue{
 		store: store, log: o.Logger, maxSpans: o.PendingSpans, maxBytes: o.PendingBytes, onDropped: o.Dropped,
-		ended: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}),
+		ended: make(chan struct{}), wake: make(chan struct{}, 1), moved: make(chan struct{}),
 	}
 	q.ctx, q.stop = context.WithCancel(context.Background())
 	go q.run()
@@ -72,6 +73,7 @@ func (q *spanQueue) add(spans []queue.Span) {
 	if !full {
 		q.pending = append(q.pending, spans...)
 		q.bytes += size
+		q.added += len(spans)
 	}
 	q.mu.Unlock()
 	if full {
@@ -105,6 +107,7 @@ func (q *spanQueue) run() {
 		batch := q.cut()
 		if len(batch) > 0 {
 			q.deliver(batch)
+			q.settle(len(batch))
 			continue
 		}
 		q.mu.Lock()
@@ -120,7 +123,16 @@ func (q *spanQueue) run() {
 	}
 }
 
-// cut takes a batch off the head, and tells who waits when nothing is left.
+// settle counts spans that were stored or dropped, and tells who waits.
+func (q *spanQueue) settle(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.settled += n
+	close(q.moved)
+	q.moved = make(chan struct{})
+}
+
+// cut takes a batch off the head.
 func (q *spanQueue) cut() []queue.Span {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -134,11 +146,6 @@ func (q *spanQueue) cut() []queue.Span {
 	clear(q.pending[rest:])
 	q.pending = q.pending[:rest]
 	q.bytes -= bytes
-	q.sending = n
-	if n == 0 {
-		close(q.idle)
-		q.idle = make(chan struct{})
-	}
 	return batch
 }
 
@@ -183,17 +190,20 @@ func (q *spanQueue) deliver(batch []queue.Span) {
 	}
 }
 
-// flush waits until nothing is pending.
+// flush waits until what has been added so far is stored or dropped.
 func (q *spanQueue) flush(ctx context.Context) error {
+	q.mu.Lock()
+	goal := q.added
+	q.mu.Unlock()
 	for {
 		q.mu.Lock()
-		left, idle := len(q.pending)+q.sending, q.idle
+		left, moved := goal-q.settled, q.moved
 		q.mu.Unlock()
-		if left == 0 {
+		if left <= 0 {
 			return nil
 		}
 		select {
-		case <-idle:
+		case <-moved:
 		case <-q.ended:
 			return fmt.Errorf("%d spans were not stored", left)
 		case <-ctx.Done():
