@@ -120,7 +120,7 @@ func (a *app) root() *cli.Command {
 			a.storeCommand(), a.workerCommand(), a.algorithmCommand(), a.runCommand(), a.llmProxyCommand(),
 			a.enqueueCommand(), a.rolloutsCommand(), a.attemptsCommand(), a.spansCommand(),
 			a.workersCommand(), a.resourcesCommand(), a.cancelCommand(), a.requeueCommand(),
-			a.explainCommand(), a.topCommand(), a.doctorCommand(), a.prometheusCommand(), a.gcCommand(), a.benchCommand(), a.verifyCommand(),
+			a.explainCommand(), a.topCommand(), a.doctorCommand(), a.prometheusCommand(), a.gcCommand(), a.benchCommand(), a.reportCommand(), a.verifyCommand(),
 			a.exportCommand(), a.importCommand(), a.versionCommand(),
 		},
 	}

@@ -68,7 +68,11 @@ func (c *Client) stream(ctx context.Context, method, path string, body io.Reader
 	}
 	resp, err := c.http.Do(rq)
 	if err != nil {
-		return nil, queue.Wrap(queue.Unavailable, unwrapURL(err), fmt.Sprintf("%s %s: no answer from store %s", method, path, c.base))
+		doing := fmt.Sprintf("%s %s: no answer from store %s", method, path, c.base)
+		if body != nil {
+			doing += "; what it had taken in stays, and importing again with merge goes on from there"
+		}
+		return nil, queue.Wrap(queue.Unavailable, unwrapURL(err), doing)
 	}
 	return resp, nil
 }
