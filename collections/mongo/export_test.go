@@ -76,4 +76,9 @@ func (b *Backend) EncodeRecord(r *queue.Record) bson.Raw {
 	return b.encodeRecord(r, mark(b.newRevision(), transitionOf(nil, r)), order)
 }
 
+// InsertBigSpan stores a span as one that is larger than a document.
+func (b *Backend) InsertBigSpan(ctx context.Context, s queue.Span) (bool, error) {
+	return b.insertBigSpan(ctx, s)
+}
+
 func (b *Backend) EncodeSpan(s *queue.Span) bson.Raw { return b.encodeSpan(s) }

@@ -32,6 +32,8 @@ var migrations = []migration{
 	// Version 2 may have payloads beside their documents, which version 1 cannot
 	// read, and lists the partitions.
 	{"list the partitions", listPartitions},
+	// Version 3 counts by the change stream.
+	{"drop the counts of version 2", dropLanes},
 }
 
 // schemaVersion is the layout that this version of aglq reads and writes.

@@ -42,6 +42,10 @@ func TestFirstSchema(t *testing.T) {
 		}
 	}
 	old := openPartition(t, database, "a").Handle()
+	lane := bson.D{{Key: "_id", Value: "a/7"}, {Key: "p", Value: "a"}, {Key: "queuing", Value: 1}}
+	if _, err := old.Collection("rollout_counts").InsertOne(t.Context(), lane); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"partitions", "waste", "payloads"} {
 		if err := old.Collection(name).Drop(t.Context()); err != nil {
 			t.Fatal(err)
@@ -54,6 +58,9 @@ func TestFirstSchema(t *testing.T) {
 	b := openPartition(t, database, "c")
 	if got := version(t, b); got != mongo.SchemaVersion() {
 		t.Errorf("version %d after opening, want %d", got, mongo.SchemaVersion())
+	}
+	if n, err := old.Collection("rollout_counts").CountDocuments(t.Context(), bson.D{{Key: "_id", Value: "a/7"}}); n != 0 || err != nil {
+		t.Errorf("%d counts of the old kind are left, %v", n, err)
 	}
 	j := openJanitor(t, database)
 	found, err := j.Partitions(t.Context())

@@ -136,3 +136,13 @@ func listPartitions(ctx context.Context, b *Backend, progress func(int64)) error
 	}
 	return nil
 }
+
+// dropLanes is the migration that drops the counts that were kept by transactions.
+// Counts that processes leave now have a place in the change stream.
+func dropLanes(ctx context.Context, b *Backend, progress func(int64)) error {
+	res, err := b.counts.main.DeleteMany(ctx, bson.D{{Key: "token", Value: bson.D{{Key: "$exists", Value: false}}}})
+	if err == nil {
+		progress(res.DeletedCount)
+	}
+	return err
+}

@@ -35,10 +35,12 @@ func insertOld(t *testing.T, b *mongo.Backend, n int) {
 		if err := b.Atomic(ctx, func(tx collections.Tx) error { return tx.InsertRollouts([]*queue.Record{r.Clone()}) }); err != nil {
 			t.Fatal(err)
 		}
-		big := queue.Span{RolloutID: id, AttemptID: "at-1", SpanID: "big", Attributes: rawjson.Value(`"` + strings.Repeat("y", 17<<20) + `"`)}
+		big := queue.Span{RolloutID: id, AttemptID: "at-1", SpanID: "big", Attributes: rawjson.Value(`"` + strings.Repeat("y", 100_000) + `"`)}
 		spans := []queue.Span{{RolloutID: id, AttemptID: "at-1", SpanID: "a", Attributes: rawjson.EmptyObject}}
 		if i == 0 {
-			spans = append(spans, big)
+			if _, err := b.InsertBigSpan(ctx, big); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if _, err := b.InsertSpans(ctx, spans); err != nil {
 			t.Fatal(err)
