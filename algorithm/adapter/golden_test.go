@@ -103,7 +103,7 @@ func TestEqualsTheReferenceOnRecordedSpans(t *testing.T) {
 }
 
 func TestEqualsTheReferenceOnEdgeCases(t *testing.T) {
-	for _, g := range goldens(t, "edge.jsonl") {
+	for _, g := range goldens(t, "edge.jsonl.gz") {
 		t.Run(g.name, g.check)
 	}
 }

@@ -151,13 +151,13 @@ func (p *literal) word() error {
 }
 
 func (p *literal) number() error {
-	end := strings.IndexFunc(p.text, func(r rune) bool { return !strings.ContainsRune("+-0123456789.eE_", r) })
+	end := strings.IndexFunc(p.text, func(r rune) bool { return !strings.ContainsRune("+-0123456789.eE", r) })
 	if end < 0 {
 		end = len(p.text)
 	}
 	digits := p.text[:end]
 	p.text = p.text[end:]
-	if !strings.ContainsAny(digits, ".eE_") {
+	if !strings.ContainsAny(digits, ".eE") {
 		n, err := strconv.ParseInt(digits, 10, 64)
 		if err != nil {
 			return errLiteral

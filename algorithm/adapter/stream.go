@@ -60,7 +60,7 @@ func (s Source) Rollouts(ctx context.Context, q queue.RolloutQuery) iter.Seq2[qu
 }
 
 // Traces reads the spans of rollouts, in their order. Those of the next ones are
-// fetched while the loop's body works. An error is the last pair.
+// fetched while the loop's body works. An error, or the end of ctx, is the last pair.
 func (s Source) Traces(ctx context.Context, rollouts iter.Seq2[queue.AttemptedRollout, error]) iter.Seq2[Trace, error] {
 	type answer struct {
 		trace Trace
@@ -101,6 +101,10 @@ func (s Source) Traces(ctx context.Context, rollouts iter.Seq2[queue.AttemptedRo
 			}()
 		}
 		for {
+			if ctx.Err() != nil {
+				yield(Trace{}, context.Cause(ctx))
+				return
+			}
 			for more && len(ahead) < cmp.Or(s.Ahead, 8) {
 				fetch()
 			}

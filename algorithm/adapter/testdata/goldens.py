@@ -1,6 +1,6 @@
 """Writes the files that the adapters are tested against.
 
-    python goldens.py generate   # generated.jsonl.gz and edge.jsonl: made-up spans
+    python goldens.py generate   # generated.jsonl.gz and edge.jsonl.gz: made-up spans
     python goldens.py record     # recorded.jsonl.gz: spans of the reference's tracers and proxy
 
 It needs Agent-Lightning 0.3.0 (for record with its agentops and litellm extras; no
@@ -500,7 +500,7 @@ def generate():
     write(HERE / "generated.jsonl.gz", generated())
     cases = edge_cases()
     assert not any(loses_spans(spans) for spans in cases.values())
-    write(HERE / "edge.jsonl", [line(name, spans, list(VARIANTS)) for name, spans in cases.items()])
+    write(HERE / "edge.jsonl.gz", [line(name, spans, list(VARIANTS)) for name, spans in cases.items()])
 
 
 # Recorded spans.
