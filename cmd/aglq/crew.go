@@ -45,6 +45,7 @@ func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url stri
 			ExitWhenIdle:      cmd.Duration("exit-when-idle"),
 			ExitWhenStoreGone: zeroIsNone(cmd.Duration("exit-when-store-gone")),
 			StoreURL:          url,
+			SpillDir:          cmd.String("span-spill-dir"),
 			Logger:            log,
 			Observer:          a.workerObserver(cmd),
 		}))

@@ -191,6 +191,10 @@ func workerFlags() []cli.Flag {
 			Name: "drain-timeout", Value: worker.DefaultDrainTimeout,
 			Usage: "`SECONDS` that running agents get to end after the first signal; 0 is as long as they need",
 		},
+		&cli.StringFlag{
+			Name: "span-spill-dir", DefaultText: "they are given up",
+			Usage: "`DIR` for spans that the store did not take before the worker ended; the next worker with it sends them",
+		},
 	}
 }
 
