@@ -128,6 +128,15 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 	section := func(fn func(tx collections.Tx) error) func() error {
 		return func() error { return b.Atomic(ctx, fn) }
 	}
+	separately := func(fn func(tx collections.Tx) error) func() error {
+		return func() error {
+			lost, err := b.Separately(ctx, fn)
+			if err == nil && lost.Some() {
+				err = fmt.Errorf("lost %v", lost)
+			}
+			return err
+		}
+	}
 	ids := func(from, n int) (out []string) {
 		for i := range n {
 			out = append(out, rolloutID(from+i))
@@ -163,6 +172,8 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 		{"overdue", exactly, func() error { _, err := b.Overdue(ctx, 1e9, 50); return err }},
 		{"head", claiming, section(func(tx collections.Tx) error { _, err := tx.Head(1); return err })},
 		{"claim", claiming, section(func(tx collections.Tx) error { return claimMany(tx, 20) })},
+		{"claim, each by itself", claiming, separately(func(tx collections.Tx) error { return claimMany(tx, 20) })},
+		{"finish, by itself", exactly, separately(func(tx collections.Tx) error { return finish(tx, rolloutID(size.finished+1), "w-1") })},
 		{"finish", exactly, section(func(tx collections.Tx) error { return finish(tx, rolloutID(size.finished), "w-1") })},
 		{"resources", exactly, func() error { _, err := b.Resources(ctx, "rs-1"); return err }},
 		{"latest resources", exactly, func() error { _, err := b.LatestResources(ctx); return err }},
@@ -206,6 +217,7 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 			return err
 		}},
 		{"empty the queue", examined{1, 0}, func() error { return takeAll(ctx, b) }},
+		{"claim from an empty queue, by itself", claiming, separately(func(tx collections.Tx) error { return claimMany(tx, 20) })},
 		{"claim from an empty queue", claiming, section(func(tx collections.Tx) error { return claimMany(tx, 20) })},
 		{"nothing queued", claiming, func() error { _, err := b.HasQueued(ctx); return err }},
 	}
