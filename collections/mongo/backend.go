@@ -83,6 +83,7 @@ type Backend struct {
 	writer   int64 // of this process, in revisions
 	tallied  counts
 	stream   stream
+	ahead    ahead
 	spanned  spanCount
 	retrying chan struct{} // held by a section that runs again
 

@@ -82,6 +82,14 @@ func (d *doc) texts(key string, vs []string) {
 	d.close(at)
 }
 
+func (d *doc) ints(key string, vs []int64) {
+	at := d.openArray(key)
+	for i, v := range vs {
+		d.int(strconv.Itoa(i), v)
+	}
+	d.close(at)
+}
+
 // value is one field's value in a document that was read.
 type value struct{ bsoncore.Value }
 

@@ -1,7 +1,6 @@
 package mongo
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -150,61 +149,6 @@ func (s *section) Rollout(id string) (*queue.Record, error) {
 	return s.rollouts.at(id).after, nil
 }
 
-// Head implements collections.Tx. It asks for as many more as the section may
-// have to leave out.
-func (s *section) Head(n int) ([]*queue.Record, error) {
-	if n <= 0 {
-		return nil, nil
-	}
-	known := 0
-	for _, it := range s.rollouts.order {
-		if it.put || it.after != it.before {
-			known++
-		}
-	}
-	filter := newDoc(64)
-	filter.text("p", s.b.partition)
-	at := filter.open("q")
-	filter.int("$gt", 0)
-	filter.close(at)
-	o := options.Find().SetSort(placeSort).SetLimit(int64(n + known)).SetBatchSize(int32(n + known + 1)).SetHint(byPlace)
-	out := make([]*queue.Record, 0, n)
-	err := each(s.ctx, s.b.rollouts.local, filter.done(), o, func(raw bson.Raw) {
-		r := decodeRecord(raw)
-		it := s.rollouts.at(r.Rollout.RolloutID)
-		if it == nil || it.before == nil && !it.put {
-			fresh := item[queue.Record]{id: r.Rollout.RolloutID, before: r.Record, after: r.Record, revision: r.Revision, order: r.order, read: true}
-			if it == nil {
-				it = s.rollouts.add(&fresh)
-			} else {
-				*it = fresh
-			}
-		}
-		if !it.put && it.after.Place > 0 && len(out) < n {
-			out = append(out, it.after)
-		}
-	})
-	if err != nil {
-		return nil, wrap(err, "reading the head of the queue from MongoDB")
-	}
-	return s.addInserted(out, n), nil
-}
-
-var placeSort = bson.D{{Key: "p", Value: 1}, {Key: "q", Value: 1}}
-
-// addInserted appends what the section itself has enqueued: the end of the
-// queue.
-func (s *section) addInserted(head []*queue.Record, n int) []*queue.Record {
-	from := len(head)
-	for _, it := range s.rollouts.order {
-		if it.before == nil && it.after != nil && !it.put && it.after.Place > 0 {
-			head = append(head, it.after)
-		}
-	}
-	slices.SortFunc(head[from:], func(a, b *queue.Record) int { return cmp.Compare(a.Place, b.Place) })
-	return head[:min(n, len(head))]
-}
-
 // InsertRollouts implements collections.Tx.
 func (s *section) InsertRollouts(rs []*queue.Record) error {
 	fresh := make(map[string]bool, len(rs))
@@ -247,6 +191,8 @@ func (s *section) PutRollout(r *queue.Record) error {
 	}
 	if r.Place == queue.Tail {
 		r.Place = numbers.next()
+	} else if r.Place > 0 && it.after.Place == 0 {
+		s.b.ahead.clear() // it may return before what was read ahead
 	}
 	it.after, it.put = r, true
 	return nil

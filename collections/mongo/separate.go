@@ -364,9 +364,13 @@ func wrongGuesses[T any](s *section, in handles, from *shelf[T], lost map[string
 func (s *section) rememberBut(lost collections.Lost, err error) {
 	if err != nil {
 		s.forget()
+		s.b.ahead.clear()
 		return
 	}
 	s.remember()
+	if len(lost.Rollouts) > 0 {
+		s.b.ahead.clear()
+	}
 	for id := range lost.Rollouts {
 		s.b.knownRollouts.drop(id)
 	}

@@ -211,6 +211,7 @@ func (b *Backend) hear(raw, token bson.Raw) {
 	news.Queued = t.enqueues()
 	if t.before.Queued() && t.attempts > 0 {
 		b.stream.claimed(writer)
+		b.ahead.clear()
 	}
 	if news != (collections.News{}) {
 		b.tell(news)
@@ -249,16 +250,4 @@ func (b *Backend) Watch(ctx context.Context, news func(collections.News)) {
 	b.stream.mu.Lock()
 	b.stream.news = nil
 	b.stream.mu.Unlock()
-}
-
-// claimingFor is how long another process counts as claiming after a claim.
-const claimingFor = 2 * time.Second
-
-func (s *stream) claimed(writer int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.others == nil {
-		s.others = make(map[int64]time.Time)
-	}
-	s.others[writer] = time.Now()
 }
