@@ -317,6 +317,33 @@ func TestCutImport(t *testing.T) {
 	}
 }
 
+// TestInterrupted cancels an import in the middle; the next one merges the rest.
+func TestInterrupted(t *testing.T) {
+	file, counts := export(t, sample(t))
+	for name, b := range map[string]collections.Backend{"memory": inMemory(), "mongo": partitions(t)()} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			r, err := archive.NewReader(bytes.NewReader(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			report, err := archive.Import(ctx, b, r.Items(), archive.Options{Inserted: func([]*queue.Record) { cancel() }})
+			if !errors.Is(err, context.Canceled) || report.Stored.Rollouts == counts.Rollouts {
+				t.Fatalf("%s, %v", report.String(), err)
+			}
+			rest := mustImport(t, b, file, archive.Options{Merge: true})
+			if rest.Present != report.Stored || len(rest.Problems) > 0 {
+				t.Errorf("first %s, then %s %q", report.String(), rest.String(), rest.Problems)
+			}
+			if again, _ := export(t, b); !bytes.Equal(file, again) {
+				t.Error("the completed copy has another archive")
+			}
+		})
+	}
+}
+
 func TestConflicts(t *testing.T) {
 	onMongo := partitions(t)
 	file, counts := export(t, sample(t))

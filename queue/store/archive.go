@@ -12,6 +12,7 @@ import (
 // holds while others write.
 func (s *Store) Export(ctx context.Context, w io.Writer) (archive.Counts, error) {
 	s.settle()
+	s.roster.flush(s)
 	return archive.Write(w, archive.Scan(ctx, s.backend))
 }
 
