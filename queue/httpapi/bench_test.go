@@ -218,10 +218,26 @@ func (b *bench) claimAll(tb testing.TB, n int) []queue.AttemptedRollout {
 
 func loop(b *testing.B, f func()) {
 	b.ReportAllocs()
-	b.ResetTimer()
-	for range b.N {
+	for b.Loop() {
 		f()
 	}
+}
+
+// loopOver is loop for calls of which a store that is prepared anew takes only
+// a number.
+func loopOver(b *testing.B, prepare func(calls int) func()) {
+	const calls = 1000
+	var f func()
+	left := 0
+	loop(b, func() {
+		if left == 0 {
+			b.StopTimer()
+			f, left = prepare(calls), calls
+			b.StartTimer()
+		}
+		left--
+		f()
+	})
 }
 
 func BenchmarkEmpty(b *testing.B) {
@@ -232,9 +248,14 @@ func BenchmarkEmpty(b *testing.B) {
 
 func BenchmarkPostSpan(b *testing.B) { loop(b, newBench(b, 0).postSpan(b)) }
 func BenchmarkPostOTLP(b *testing.B) { loop(b, newBench(b, 0).postOTLP(b)) }
-func BenchmarkClaim(b *testing.B)    { loop(b, newBench(b, b.N).postClaim(b)) }
+
+func BenchmarkClaim(b *testing.B) {
+	loopOver(b, func(calls int) func() { return newBench(b, calls).postClaim(b) })
+}
 
 func BenchmarkFinish(b *testing.B) {
-	s := newBench(b, b.N)
-	loop(b, s.postFinish(b, s.claimAll(b, b.N)))
+	loopOver(b, func(calls int) func() {
+		s := newBench(b, calls)
+		return s.postFinish(b, s.claimAll(b, calls))
+	})
 }
