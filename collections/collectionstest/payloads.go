@@ -51,6 +51,7 @@ func testPayloads(t *testing.T, open OpenFunc) {
 		})
 	}
 	t.Run("large", func(t *testing.T) { largePayloads(t, open(t)) })
+	t.Run("too large", func(t *testing.T) { hugeSpans(t, open(t)) })
 }
 
 // largeText is a payload of n bytes that no mistake of a chunk leaves as it is.
@@ -209,4 +210,25 @@ func sameText(t *testing.T, what, got, want string) {
 	from := max(at-40, 0)
 	t.Errorf("%s of %d bytes came back as %d bytes; at byte %d\n got …%.120q\nwant …%.120q",
 		what, len(want), len(got), at, got[from:], want[from:])
+}
+
+// hugeSpans refuses spans that no backend could keep as a whole batch, or keeps
+// them all: what is stored does not depend on where the large one stands.
+func hugeSpans(t *testing.T, b collections.Backend) {
+	insert(t, b, queued("ro-a", 1))
+	name := span("ro-a", "at-1", "name", 1)
+	name.Name = largeText(17 << 20).String()
+	large := span("ro-a", "at-1", "large", 2)
+	large.Attributes = largeText(17 << 20)
+	batch := []queue.Span{span("ro-a", "at-1", "small", 3), large, name}
+	stored, err := b.InsertSpans(testContext(t), batch)
+	switch {
+	case err == nil:
+		same(t, "stored", stored, []bool{true, true, true})
+		same(t, "spans", spansOf(t, b, "ro-a"), 3)
+	case queue.KindOf(err) == queue.TooLarge:
+		same(t, "spans of a batch that was refused", spansOf(t, b, "ro-a"), 0)
+	default:
+		t.Errorf("InsertSpans: %v", err)
+	}
 }

@@ -53,6 +53,21 @@ func spanPayloads(s *queue.Span) []*rawjson.Value {
 	return []*rawjson.Value{&s.Status, &s.Attributes, &s.Events, &s.Links, &s.Context, &s.Parent, &s.Resource, &s.Extra}
 }
 
+// spanTooLarge refuses a span that is larger than a document without its large
+// parts too.
+func spanTooLarge(s *queue.Span) error {
+	size := 1024 + 2*(len(s.RolloutID)+len(s.AttemptID)+len(s.SpanID)) + len(s.TraceID) + len(s.Name)
+	for _, p := range spanPayloads(s) {
+		if err := payloadTooLarge(*p); err != nil {
+			return err
+		}
+		if len(*p) <= spanStageOver {
+			size += len(*p)
+		}
+	}
+	return tooLarge("span", s.SpanID, size)
+}
+
 // completeSpans fills in the payloads of spans that were read.
 func (b *Backend) completeSpans(ctx context.Context, spans []queue.Span) error {
 	var all []*rawjson.Value
@@ -69,20 +84,13 @@ func (b *Backend) completeSpans(ctx context.Context, spans []queue.Span) error {
 	return b.Complete(ctx, all...)
 }
 
-// insertAroundBig stores spans of which the i-th, of size bytes, is larger than a
-// document. It refuses them all before it stores any if that one cannot be kept.
-func (b *Backend) insertAroundBig(ctx context.Context, spans []queue.Span, i, size int) ([]bool, error) {
-	small := size
-	for _, p := range spanPayloads(&spans[i]) {
-		if len(*p) > spanStageOver {
-			small -= len(*p)
-		}
-		if err := payloadTooLarge(*p); err != nil {
+// insertAroundBig stores spans of which the i-th is larger than a document. It
+// refuses them all before it stores any if one of them cannot be kept.
+func (b *Backend) insertAroundBig(ctx context.Context, spans []queue.Span, i int) ([]bool, error) {
+	for j := range spans[i:] {
+		if err := spanTooLarge(&spans[i+j]); err != nil {
 			return nil, err
 		}
-	}
-	if err := tooLarge("span", spans[i].SpanID, small); err != nil {
-		return nil, err
 	}
 	before, err := b.InsertSpans(ctx, spans[:i])
 	if err != nil {

@@ -41,11 +41,11 @@ func OpenJanitor(ctx context.Context, o Options) (*Janitor, error) {
 }
 
 func (b *Backend) checkForJanitor(ctx context.Context) error {
-	ctx, cancel := bound(ctx)
-	defer cancel()
 	if err := b.checkServer(ctx); err != nil {
 		return err
 	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
 	version := int64(0)
 	err := each(ctx, b.meta.main, bson.D{{Key: "_id", Value: "schema"}}, options.Find(), func(raw bson.Raw) {
 		version, _ = raw.Lookup("version").AsInt64OK()

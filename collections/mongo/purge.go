@@ -266,7 +266,7 @@ func (b *Backend) countPurged(spans int64, out *collections.Purged) {
 // and deletes so far.
 func (b *Backend) deleteStoredBefore(ctx context.Context, from *driver.Collection, before float64, limit int) (int64, error) {
 	first, last := int64(0), int64(-1)
-	err := each(ctx, from, b.storedIn("$lt", 0, int64(before*1e6)), options.Find().
+	err := each(ctx, from, b.storedIn("$lt", 1, int64(before*1e6)), options.Find().
 		SetSort(bson.D{{Key: "p", Value: 1}, {Key: "o", Value: 1}}).SetLimit(int64(limit)).SetBatchSize(int32(limit+1)).SetHint(byStored).
 		SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "o", Value: 1}}),
 		func(raw bson.Raw) {

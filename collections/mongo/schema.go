@@ -32,17 +32,16 @@ const (
 
 // prepare makes the database fit for use.
 func (b *Backend) prepare(ctx context.Context) error {
-	unbounded := ctx
+	if err := b.checkServer(ctx); err != nil {
+		return err
+	}
+	if err := b.checkSchema(ctx, migrations); err != nil { // a migration takes as long as it takes
+		return err
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		bounded, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
 		ctx = bounded
-	}
-	if err := b.checkServer(ctx); err != nil {
-		return err
-	}
-	if err := b.checkSchema(unbounded, migrations); err != nil { // a migration takes as long as it takes
-		return err
 	}
 	if err := b.createCollections(ctx); err != nil {
 		return wrap(err, "creating collections in MongoDB")
@@ -60,6 +59,8 @@ func (b *Backend) prepare(ctx context.Context) error {
 }
 
 func (b *Backend) checkServer(ctx context.Context) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
 	var hello struct {
 		SetName string `bson:"setName"`
 		Message string `bson:"msg"`
@@ -114,6 +115,8 @@ func (b *Backend) createIndexes(ctx context.Context) error {
 		m.Options.SetPartialFilterExpression(above0(on))
 		return m
 	}
+	ofRollouts := index(byRollout, "p", 1, "r", 1)
+	ofRollouts.Options.SetPartialFilterExpression(bson.D{{Key: "r", Value: bson.D{{Key: "$exists", Value: true}}}})
 	ttl := index("expiry", "at", 1)
 	// The document says when it expires, so that another life needs no other index.
 	ttl.Options.SetExpireAfterSeconds(0)
@@ -132,7 +135,7 @@ func (b *Backend) createIndexes(ctx context.Context) error {
 		b.resources.main: {index(byOrder, "p", 1, "o", 1), index(byUpdate, "p", 1, "ut", -1, "w", -1)},
 		b.receipts.main:  {ttl},
 		b.waste.main:     {index(byDue, "p", 1, "at", 1)},
-		b.payloads.main:  {partial("o", index(byStored, "p", 1, "o", 1)), partial("o", index(byRollout, "p", 1, "r", 1))},
+		b.payloads.main:  {partial("o", index(byStored, "p", 1, "o", 1)), ofRollouts},
 		// The attempt is there to be filtered by without reading the span.
 		b.spans.main: {index(bySequence, "p", 1, "r", 1, "n", 1, "o", 1, "a", 1)},
 	}

@@ -26,7 +26,7 @@ func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 	for i := range spans {
 		docs[i] = b.encodeSpan(&spans[i])
 		if len(docs[i]) > maxDocument {
-			return b.insertAroundBig(ctx, spans, i, len(docs[i]))
+			return b.insertAroundBig(ctx, spans, i)
 		}
 	}
 	stored := slices.Repeat([]bool{true}, len(spans))
