@@ -81,7 +81,7 @@ func newStore(t *testing.T) *store.Store {
 // newRig starts everything; options may change what they are given.
 func newRig(t *testing.T, script fakellm.Script, change func(*llmproxy.Options)) *rig {
 	t.Helper()
-	r := &rig{t: t, store: newStore(t), client: &http.Client{Transport: &http.Transport{}}}
+	r := &rig{t: t, store: newStore(t), client: newClient(t)}
 	r.upstream, r.base = fake(t, script)
 	o := llmproxy.Options{Models: entries(t, table(r.base)), Logger: quiet, ReloadInterval: 5 * time.Millisecond}
 	if change != nil {
@@ -278,4 +278,10 @@ func ids(text string) string {
 		out = append(out, fmt.Sprint(id))
 	}
 	return "[" + strings.Join(out, ",") + "]"
+}
+
+func newClient(t *testing.T) *http.Client {
+	c := &http.Client{Transport: &http.Transport{}}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
 }

@@ -104,8 +104,7 @@ func addChatMessages(to *array, m rawjson.Value) error {
 	for block := range content.Elements() {
 		kind := block.Get("type").Text()
 		if kind == "tool_result" {
-			addToolResult(to, &parts, block)
-			plain = plain && parts.empty()
+			plain = !addToolResult(to, &parts, block) && plain
 			continue
 		}
 		part, err := chatPart(block)
@@ -131,8 +130,9 @@ func addChatMessages(to *array, m rawjson.Value) error {
 }
 
 // addToolResult adds the message with a tool's result. Images in it follow with
-// what else the user says: messages of tools hold text only.
-func addToolResult(to, parts *array, block rawjson.Value) {
+// what else the user says, as messages of tools hold text only; it reports
+// whether there are any.
+func addToolResult(to, parts *array, block rawjson.Value) (images bool) {
 	content := block.Get("content")
 	var out object
 	out.text("role", "tool")
@@ -143,9 +143,11 @@ func addToolResult(to, parts *array, block rawjson.Value) {
 		if item.Get("type").Text() == "image" {
 			if part, err := chatPart(item); err == nil {
 				parts.add(part)
+				images = true
 			}
 		}
 	}
+	return images
 }
 
 func addAssistant(to *array, content rawjson.Value) error {
