@@ -70,8 +70,8 @@ type Source struct {
 	read map[string]int64 // documents taken, by collection
 	// places of the queued rollouts, by partition and rollout
 	places    map[[2]string]int64
-	lastPlace int64
-	seen      map[string]bool // workers and sets of resources taken already
+	lastPlace map[string]int64 // by partition
+	seen      map[string]bool  // workers and sets of resources taken already
 }
 
 // Open connects and finds the partitions. Its error is Invalid where the choice
@@ -84,7 +84,7 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 	}
 	s := &Source{
 		client: client, database: client.Database(cmp.Or(o.Database, DefaultDatabase)), options: o,
-		read: map[string]int64{}, places: map[[2]string]int64{}, seen: map[string]bool{},
+		read: map[string]int64{}, places: map[[2]string]int64{}, lastPlace: map[string]int64{}, seen: map[string]bool{},
 	}
 	if err := s.choose(ctx); err != nil {
 		s.Close(ctx)

@@ -63,8 +63,9 @@ func inOrder() *options.FindOptionsBuilder {
 	return options.Find().SetSort(bson.D{{Key: "_id", Value: 1}})
 }
 
-// readQueue numbers the entries of the queue: microseconds of Unix time, as far
-// as their ids tell it, in their order.
+// readQueue numbers the entries of the queues: microseconds of Unix time, as far
+// as their ids tell it, in their order. What number one gets does not depend on
+// the other partitions, so that reading one and then all of them gives the same.
 func (s *Source) readQueue(ctx context.Context) error {
 	filter := bson.D{
 		{Key: "partition_id", Value: bson.D{{Key: "$in", Value: s.partitions}}},
@@ -81,8 +82,8 @@ func (s *Source) readQueue(ctx context.Context) error {
 		if id, ok := raw.Lookup("_id").ObjectIDOK(); ok {
 			made = id.Timestamp().UnixMicro()
 		}
-		s.lastPlace = max(s.lastPlace+1, made)
-		s.places[at] = s.lastPlace
+		s.lastPlace[partition] = max(s.lastPlace[partition]+1, made)
+		s.places[at] = s.lastPlace[partition]
 		return nil
 	})
 }
@@ -260,8 +261,8 @@ func (s *Source) complete(partition string, r *queue.Record) {
 	}
 	place, ok := s.places[[2]string{partition, r.Rollout.RolloutID}]
 	if !ok {
-		s.lastPlace++
-		place = s.lastPlace
+		s.lastPlace[partition]++
+		place = s.lastPlace[partition]
 		s.options.Note(fmt.Sprintf("rollout %s was %s and in no queue, where nobody would have claimed it; it is at the queue's tail now",
 			r.Rollout.RolloutID, r.Rollout.Status))
 	}

@@ -112,7 +112,7 @@ func (im *importer) mustBeEmpty() error {
 		return err
 	}
 	if len(rs)+len(ws)+len(us) > 0 {
-		return queue.Errorf(queue.Conflict, "the partition to import into is not empty: choose an empty one, or merge into it, "+
+		return queue.Errorf(queue.Conflict, "the partition to import into is not empty: choose an empty one, or merge into it (--merge), "+
 			"which also finishes an import that was interrupted")
 	}
 	return nil
