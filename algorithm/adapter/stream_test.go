@@ -7,6 +7,8 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"net/http"
+	"os"
 	"sync/atomic"
 	"testing"
 
@@ -19,7 +21,12 @@ import (
 	"github.com/aglq/aglq/queue/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		os.Exit(code)
+	}))
+}
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
