@@ -49,6 +49,9 @@ type Options struct {
 	Samples int
 	// IdleWorkers wait at an empty queue. 0 is 1000.
 	IdleWorkers int
+	// IdleFor is how long they are watched: what happens once in some seconds has
+	// to be seen. 0 is 15 s.
+	IdleFor time.Duration
 	// Posts is how many span posts are sent at once to one attempt. 0 is 50.
 	Posts int
 	// Progress, when not nil, is told of each measurement.
@@ -63,6 +66,7 @@ func (o *Options) fill() {
 	o.ReferenceRollouts = cmp.Or(o.ReferenceRollouts, 300)
 	o.Samples = cmp.Or(o.Samples, 200)
 	o.IdleWorkers = cmp.Or(o.IdleWorkers, 1000)
+	o.IdleFor = cmp.Or(o.IdleFor, 15*time.Second)
 	o.Posts = cmp.Or(o.Posts, 50)
 	if len(o.Claimers) == 0 {
 		o.Claimers = []int{1, 8, 64, 128}

@@ -43,10 +43,6 @@ func (t *IdleTable) WriteText(w io.Writer) error {
 	return err
 }
 
-// idleFor is at least how long an idle queue is watched: what happens once in
-// some seconds has to be seen.
-const idleFor = 15 * time.Second
-
 func (b *bench) idle(ctx context.Context) (Table, error) {
 	t := &IdleTable{}
 	for _, row := range []*IdleRow{{Workers: 0, Stores: 1}, {Workers: b.IdleWorkers, Stores: 1}, {Workers: b.IdleWorkers, Stores: 2}} {
@@ -72,7 +68,7 @@ func (b *bench) watchIdle(ctx context.Context, row *IdleRow) error {
 		return err
 	}
 	defer crew.stop()
-	if err := pause(ctx, 3*time.Second); err != nil { // all have said that they found nothing
+	if err := pause(ctx, b.IdleFor/5); err != nil { // all have said that they found nothing
 		return err
 	}
 	before, err := b.counters(ctx)
@@ -80,7 +76,7 @@ func (b *bench) watchIdle(ctx context.Context, row *IdleRow) error {
 		return err
 	}
 	start := time.Now()
-	if err := pause(ctx, max(idleFor, b.Duration)); err != nil {
+	if err := pause(ctx, b.IdleFor); err != nil {
 		return err
 	}
 	after, err := b.counters(ctx)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,6 +43,7 @@ func (a *app) benchMongoCommand() *cli.Command {
 			&cli.IntFlag{Name: "reference-rollouts", Value: 300, Validator: aCount, Usage: "`NUMBER` of lives in one measurement of the reference"},
 			&cli.IntFlag{Name: "samples", Value: 200, Validator: aCount, Usage: "`NUMBER` of wake-ups in one measurement"},
 			&cli.IntFlag{Name: "idle-workers", Value: 1000, Validator: within(1, 100_000), Usage: "`NUMBER` of workers that wait in idle"},
+			&secondsFlag{Name: "idle-seconds", Value: 15 * time.Second, Usage: "`SECONDS` that they are watched"},
 			&cli.IntFlag{Name: "posts", Value: 50, Validator: within(1, 10_000), Usage: "`NUMBER` of posts at once in contention"},
 			figuresFlag(),
 		},
@@ -98,7 +100,7 @@ func (a *app) benchMongo(ctx context.Context, cmd *cli.Command, all map[string]m
 		URI: cmd.String("mongo-uri"), Aglq: program, Reference: cmd.String("reference"), Rounds: cmd.Int("rounds"),
 		Duration: max(cmd.Duration("seconds"), time.Millisecond), Claimers: cmd.IntSlice("claimers"), Stores: cmd.IntSlice("stores"),
 		Workers: cmd.Int("workers"), Rollouts: cmd.Int("rollouts"), ReferenceRollouts: cmd.Int("reference-rollouts"),
-		Samples: cmd.Int("samples"), IdleWorkers: cmd.Int("idle-workers"), Posts: cmd.Int("posts"), Progress: a.progress,
+		Samples: cmd.Int("samples"), IdleWorkers: cmd.Int("idle-workers"), IdleFor: cmd.Duration("idle-seconds"), Posts: cmd.Int("posts"), Progress: a.progress,
 	}
 	if o.URI == "" {
 		m, err := benchmarks.StartMongod(ctx, cmp.Or(cmd.String("mongod"), "mongod"))
@@ -115,8 +117,8 @@ func (a *app) benchMongo(ctx context.Context, cmd *cli.Command, all map[string]m
 	found := tables{}
 	for _, name := range names {
 		table, err := mongobench.Run(ctx, all[name], o)
-		if err != nil {
-			return err
+		if err != nil { // what was found before is not lost
+			return errors.Join(err, a.showOutcome(cmd, found))
 		}
 		found = append(found, named{name, table})
 	}
