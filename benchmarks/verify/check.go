@@ -71,7 +71,7 @@ func Check(ctx context.Context, h *History) (*Report, error) {
 	}
 	r.Violations = as.problems
 	for _, check := range []func(*accounts) (Checked, []Violation){
-		checkStores, checkEnqueued, checkHandedOut, checkEnded, checkNumbers, checkSpans, checkWaits, checkClaims, checkVerdicts,
+		checkStores, checkRefused, checkEnqueued, checkHandedOut, checkEnded, checkCounts, checkNumbers, checkSpans, checkWaits, checkClaims, checkVerdicts,
 	} {
 		done, found := check(as)
 		r.Checks = append(r.Checks, done)

@@ -48,11 +48,16 @@ type planned struct {
 
 // schedule plans faults for that time. Every sixth gap is long enough for
 // everything to be well again: only then can it be told that a waiter was woken
-// late.
+// late. A short run has neither; its end is calm.
 func schedule(rng *rand.Rand, kinds []FaultKind, total time.Duration) []planned {
 	var out []planned
 	if len(kinds) == 0 {
 		return nil
+	}
+	long := total > 30*time.Second
+	pause, length := 1200, 1800 // milliseconds
+	if !long {
+		pause, length = 300, 600
 	}
 	var order []FaultKind
 	for at := time.Duration(0); ; {
@@ -61,12 +66,12 @@ func schedule(rng *rand.Rand, kinds []FaultKind, total time.Duration) []planned 
 			rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		}
 		f := planned{
-			kind: order[0], after: time.Duration(200+rng.IntN(1200)) * time.Millisecond,
-			length: time.Duration(200+rng.IntN(1800)) * time.Millisecond,
+			kind: order[0], after: time.Duration(200+rng.IntN(pause)) * time.Millisecond,
+			length: time.Duration(200+rng.IntN(length)) * time.Millisecond,
 			target: rng.Uint64(), along: len(out) > 0 && rng.IntN(5) == 0,
 		}
 		order = order[1:]
-		if len(out)%6 == 5 && total > 30*time.Second {
+		if len(out)%6 == 5 && long {
 			f.after, f.along = promptness+2*time.Second, false
 		}
 		if f.along {

@@ -141,6 +141,14 @@ type FinalSpan struct {
 	Whole bool `json:"whole"`
 }
 
+// Count is how many rollouts of a status a list had at the end, and how many the
+// store counted.
+type Count struct {
+	Status  queue.RolloutStatus `json:"status"`
+	Listed  int                 `json:"listed"`
+	Counted int                 `json:"counted"`
+}
+
 // Meta says under which conditions a history came about.
 type Meta struct {
 	Version int             `json:"version"` // of the format
@@ -176,18 +184,20 @@ type History struct {
 	Stuck []string
 	// Crashes tell of stores that ended without having been killed.
 	Crashes []string
+	Counts  []Count
 }
 
 const formatVersion = 1
 
 // line is one line of a history file.
 type line struct {
-	Meta  *Meta    `json:"meta,omitempty"`
-	Call  *Call    `json:"call,omitempty"`
-	Fault *Fault   `json:"fault,omitempty"`
-	Final *Final   `json:"final,omitempty"`
-	Stuck []string `json:"stuck,omitempty"`
-	Crash string   `json:"crash,omitempty"`
+	Meta   *Meta    `json:"meta,omitempty"`
+	Call   *Call    `json:"call,omitempty"`
+	Fault  *Fault   `json:"fault,omitempty"`
+	Final  *Final   `json:"final,omitempty"`
+	Stuck  []string `json:"stuck,omitempty"`
+	Crash  string   `json:"crash,omitempty"`
+	Counts []Count  `json:"counts,omitempty"`
 }
 
 // Write stores the history as JSON lines, compressed with zstd.
@@ -214,6 +224,9 @@ func (h *History) Write(path string) (err error) {
 	}
 	if len(h.Stuck) > 0 {
 		err = errors.Join(err, out.Encode(line{Stuck: h.Stuck}))
+	}
+	if len(h.Counts) > 0 {
+		err = errors.Join(err, out.Encode(line{Counts: h.Counts}))
 	}
 	for _, crash := range h.Crashes {
 		err = errors.Join(err, out.Encode(line{Crash: crash}))
@@ -263,6 +276,8 @@ func (h *History) add(l line) {
 		h.Faults = append(h.Faults, *l.Fault)
 	case l.Final != nil:
 		h.Finals = append(h.Finals, *l.Final)
+	case l.Counts != nil:
+		h.Counts = l.Counts
 	case l.Crash != "":
 		h.Crashes = append(h.Crashes, l.Crash)
 	default:

@@ -18,6 +18,19 @@ func checkStores(as *accounts) (c Checked, out []Violation) {
 	return c, out
 }
 
+// checkRefused: every call of the traffic is right, so none is to be turned away
+// for good.
+func checkRefused(as *accounts) (c Checked, out []Violation) {
+	c = Checked{Name: "right calls are taken", Of: "calls", Count: len(as.h.Calls), Against: "a call that is right and was refused as one that never can be"}
+	for i := range as.h.Calls {
+		if call := &as.h.Calls[i]; call.Outcome == Refused {
+			out = append(out, Violation{Check: c.Name, What: fmt.Sprintf("%s of %s through store %d, at %s, was refused: %s",
+				call.Op, call.Client, call.Store, as.at(call.Begin), call.Error)})
+		}
+	}
+	return c, out
+}
+
 // checkEnqueued: what was acknowledged is there, and a batch is there whole or
 // not at all.
 func checkEnqueued(as *accounts) (c Checked, out []Violation) {
@@ -71,6 +84,17 @@ func checkEnded(as *accounts) (c Checked, out []Violation) {
 			status = a.final.Status
 		}
 		out = append(out, Violation{Check: c.Name, Rollout: id, What: fmt.Sprintf("rollout %s is %s and does not end", id, status)})
+	}
+	return c, out
+}
+
+// checkCounts: what the store counts is what it lists.
+func checkCounts(as *accounts) (c Checked, out []Violation) {
+	c = Checked{Name: "counts", Of: "statuses", Count: len(as.h.Counts), Against: "a count of rollouts that is not the length of their list"}
+	for _, n := range as.h.Counts {
+		if n.Listed != n.Counted {
+			out = append(out, Violation{Check: c.Name, What: fmt.Sprintf("%d rollouts are %s, and the store counts %d", n.Listed, n.Status, n.Counted)})
+		}
 	}
 	return c, out
 }

@@ -115,6 +115,7 @@ func Run(ctx context.Context, o Options, seen *Progress) (*History, error) {
 		r.direct = append(r.direct, client.New(url, client.Options{Patience: 20 * time.Second, AuthToken: o.AuthToken,
 			Retry: []time.Duration{100 * time.Millisecond}}))
 	}
+	defer closeAll(r.direct)
 	r.habits = habits{Silence: lease, Leased: len(o.URLs) == 0}
 	if err := r.empty(ctx); err != nil {
 		return nil, err
@@ -167,14 +168,26 @@ func (r *run) empty(ctx context.Context) error {
 	return nil
 }
 
+// count counts rollouts, up to mostCounted. It does not trust the store's own
+// count, which is among the things to verify.
 func (r *run) count(ctx context.Context, statuses []queue.RolloutStatus) (int, error) {
-	page, err := r.direct[0].Rollouts(ctx, queue.RolloutQuery{Statuses: statuses, Paging: queue.Paging{Limit: 1}})
-	return page.Total, err
+	page, err := r.direct[0].Rollouts(ctx, queue.RolloutQuery{Statuses: statuses, Paging: queue.Paging{Limit: mostCounted}})
+	return len(page.Items), err
 }
+
+const mostCounted = 1000
 
 func (r *run) phase(p Phase) {
 	r.history.Meta.Phases[p] = now()
 	r.seen.Phase.Store(p)
+}
+
+func (r *run) dial() []*client.Client { return dial(r.d.urls, r.o.AuthToken) }
+
+func closeAll(stores []*client.Client) {
+	for _, s := range stores {
+		s.Close()
+	}
 }
 
 // all is the traffic with the faults, the drain, and the reading of what is
@@ -250,7 +263,7 @@ func share(clients int) shares {
 // watching ends.
 func (r *run) traffic(ctx, watching context.Context, watchers *sync.WaitGroup) error {
 	s := share(r.o.Clients)
-	stores := dial(r.d.urls, r.o.AuthToken)
+	stores := r.dial()
 	caller := func(kind string, i int) *caller {
 		return newCaller(fmt.Sprintf("%s-%s%d", r.tag, kind, i), stores, r.book, r.o.Seed)
 	}
@@ -278,9 +291,6 @@ func (r *run) traffic(ctx, watching context.Context, watchers *sync.WaitGroup) e
 	plan := schedule(rand.New(rand.NewPCG(r.o.Seed, 0)), r.o.Faults, r.o.Duration)
 	group.Go(func() error { return r.inject.run(ctx, plan) })
 	err := group.Wait()
-	for _, s := range stores {
-		s.Close()
-	}
 	return errors.Join(err, watching.Err(), r.pool.healthy(), r.pool.stop())
 }
 
@@ -309,13 +319,16 @@ func (r *run) drain(ctx context.Context, deadline time.Time) error {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	var finishers sync.WaitGroup
-	stores := dial(r.d.urls, r.o.AuthToken)
+	stores := r.dial()
 	for i := range 8 {
 		c := newCaller(fmt.Sprintf("%s-finisher%d-%d", r.tag, i, time.Until(deadline).Milliseconds()), stores, r.book, r.o.Seed)
 		finishers.Go(func() { c.finish(working) })
 	}
-	defer finishers.Wait()
-	defer stop()
+	defer func() {
+		stop()
+		finishers.Wait()
+		closeAll(stores)
+	}()
 	for calm := 0; calm < 3 && time.Now().Before(deadline); {
 		n, err := r.count(ctx, live)
 		if err != nil {
@@ -339,6 +352,9 @@ func (r *run) readAll(ctx context.Context) ([]Final, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading what is stored: %w", err)
 	}
+	if r.history.Counts, err = r.counts(ctx, page.Items); err != nil {
+		return nil, err
+	}
 	var mine []queue.AttemptedRollout
 	for i := range page.Items {
 		if strings.HasPrefix(markOf(page.Items[i].Input), r.tag+"-") {
@@ -355,6 +371,26 @@ func (r *run) readAll(ctx context.Context) ([]Final, error) {
 		})
 	}
 	return finals, group.Wait()
+}
+
+// counts compares a list of all rollouts with what the stores count.
+func (r *run) counts(ctx context.Context, all []queue.AttemptedRollout) ([]Count, error) {
+	var out []Count
+	for i, status := range queue.RolloutStatuses {
+		listed := 0
+		for j := range all {
+			if all[j].Status == status {
+				listed++
+			}
+		}
+		s := r.direct[i%len(r.direct)]
+		page, err := s.Rollouts(ctx, queue.RolloutQuery{Statuses: []queue.RolloutStatus{status}, Paging: queue.Paging{Limit: 1}})
+		if err != nil {
+			return nil, fmt.Errorf("asking a store how many rollouts are %s: %w", status, err)
+		}
+		out = append(out, Count{Status: status, Listed: listed, Counted: page.Total})
+	}
+	return out, nil
 }
 
 func readFinal(ctx context.Context, s *client.Client, r *queue.AttemptedRollout) (Final, error) {
