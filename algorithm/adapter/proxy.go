@@ -202,6 +202,7 @@ func firstElement(list rawjson.Value) rawjson.Value {
 }
 
 func (a ProxyTriplets) matchRewards(spans []*queue.Span, calls []*proxied) error {
+	targets := linkTargets{spans: spans}
 	next := 0           // calls before it have a smaller number than the reward
 	var open []*proxied // of these, those that may have no reward
 	for _, s := range spans {
@@ -222,7 +223,7 @@ func (a ProxyTriplets) matchRewards(spans []*queue.Span, calls []*proxied) error
 				return err
 			}
 			if len(links) > 0 {
-				linkProxied(links, value, spans, calls)
+				giveLinked(value, links, &targets, calls)
 				continue
 			}
 		}
@@ -238,14 +239,12 @@ func (a ProxyTriplets) matchRewards(spans []*queue.Span, calls []*proxied) error
 	return nil
 }
 
-// linkProxied gives a reward to the last call without one that links point at.
-// All spans of a call have one number.
-func linkProxied(links []semconv.Link, value float64, spans []*queue.Span, calls []*proxied) {
+// giveLinked gives a reward to the last call without one that links point at. All
+// spans of a call have one number.
+func giveLinked(value float64, links []semconv.Link, targets *linkTargets, calls []*proxied) {
 	numbers := map[int64]bool{}
-	for _, s := range spans {
-		if semconv.Linked(s, links) {
-			numbers[s.SequenceID] = true
-		}
+	for _, i := range targets.of(links) {
+		numbers[targets.spans[i].SequenceID] = true
 	}
 	for _, c := range slices.Backward(calls) {
 		byID := len(links) == 1 && links[0].Key == semconv.GenAIResponseID &&

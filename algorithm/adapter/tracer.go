@@ -129,6 +129,11 @@ func (a TracerTriplets) matchRewards(root *node, calls []*call) error {
 // matchLinks gives rewards that have links to calls, and tells which have.
 func matchLinks(nodes []*node, calls []*call) (linked map[*node]bool, err error) {
 	linked = map[*node]bool{}
+	spans := make([]*queue.Span, len(calls))
+	for i, c := range calls {
+		spans[i] = c.span
+	}
+	targets := linkTargets{spans: spans}
 	for _, n := range nodes {
 		if n.reward == nil {
 			continue
@@ -142,8 +147,8 @@ func matchLinks(nodes []*node, calls []*call) (linked map[*node]bool, err error)
 		}
 		linked[n] = true
 		var last *call
-		for _, c := range calls {
-			if c.reward == nil && semconv.Linked(c.span, links) && (last == nil || c.start >= last.start) {
+		for _, i := range targets.of(links) {
+			if c := calls[i]; c.reward == nil && (last == nil || c.start >= last.start) {
 				last = c
 			}
 		}
@@ -168,6 +173,9 @@ func (m *matching) inOrder(nodes []*node) {
 		}
 		if n.reward == nil || m.linked[n] {
 			continue
+		}
+		for len(before) > 0 && before[len(before)-1].reward != nil {
+			before = before[:len(before)-1]
 		}
 		for _, c := range slices.Backward(before) {
 			if c.end <= n.start && c.reward == nil {

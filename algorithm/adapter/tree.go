@@ -172,43 +172,25 @@ func (n *node) tightest(child *node) *node {
 // enclosure tells cheaply that nothing encloses a node, so that a long flat trace
 // is not searched once for each of its spans.
 type enclosure struct {
-	starts []float64
-	// ends[i] are the two latest ends of the nodes up to the i-th, by start.
-	ends []twoLatest
-}
-
-type twoLatest struct {
-	node   *node
-	second float64
+	starts []float64 // ascending
+	ends   []float64 // the latest end of the nodes up to each
 }
 
 func newEnclosure(nodes []*node) enclosure {
-	slices.SortStableFunc(nodes, func(a, b *node) int { return cmp.Compare(a.start, b.start) })
-	e := enclosure{make([]float64, len(nodes)), make([]twoLatest, len(nodes))}
-	latest := twoLatest{second: math.Inf(-1)}
-	for i, n := range nodes {
-		switch {
-		case latest.node == nil:
-			latest.node = n
-		case n.end > latest.node.end:
-			latest = twoLatest{n, latest.node.end}
-		default:
-			latest.second = max(latest.second, n.end)
-		}
-		e.starts[i], e.ends[i] = n.start, latest
+	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(a.start, b.start) })
+	var e enclosure
+	latest := math.Inf(-1)
+	for _, n := range nodes {
+		latest = max(latest, n.end)
+		e.starts, e.ends = append(e.starts, n.start), append(e.ends, latest)
 	}
 	return e
 }
 
-// possible reports whether another node begins no later and ends no earlier.
+// possible reports whether another node encloses one with time to spare: it begins
+// earlier and ends no earlier, or begins no later and ends later.
 func (e enclosure) possible(n *node) bool {
-	i := sort.Search(len(e.starts), func(i int) bool { return e.starts[i] > n.start }) - 1
-	if i < 0 {
-		return false
-	}
-	latest := e.ends[i]
-	if latest.node != n {
-		return latest.node.end >= n.end
-	}
-	return latest.second >= n.end
+	earlier, _ := slices.BinarySearch(e.starts, n.start)
+	after := sort.Search(len(e.starts), func(i int) bool { return e.starts[i] > n.start })
+	return earlier > 0 && e.ends[earlier-1] >= n.end || after > 0 && e.ends[after-1] > n.end
 }

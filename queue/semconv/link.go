@@ -7,9 +7,15 @@ import (
 	"github.com/aglq/aglq/queue/rawjson"
 )
 
+// The keys of links that are no attributes, but the ids of a span.
+const (
+	LinkTraceID = "trace_id"
+	LinkSpanID  = "span_id"
+)
+
 // Link points at spans by one of their attributes, or by trace_id or span_id.
 type Link struct {
-	Key   string // of the attribute, "trace_id" or "span_id"
+	Key   string // of the attribute, LinkTraceID or LinkSpanID
 	Value string
 }
 
@@ -97,11 +103,11 @@ func spanList(s *queue.Span, prefix string) (rawjson.Value, error) {
 func Linked(s *queue.Span, links []Link) bool {
 	for _, l := range links {
 		switch l.Key {
-		case "trace_id":
+		case LinkTraceID:
 			if s.TraceID != l.Value {
 				return false
 			}
-		case "span_id":
+		case LinkSpanID:
 			if s.SpanID != l.Value {
 				return false
 			}

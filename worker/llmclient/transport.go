@@ -80,7 +80,8 @@ type call struct {
 	stream bool
 	coded  bool // in a way that is not read here
 
-	once     sync.Once
+	mu       sync.Mutex // a body may be closed while it is read
+	finished bool
 	recorded []byte
 	cut      bool
 	first    time.Duration // until the first byte
@@ -96,15 +97,7 @@ func (c *call) answer(res *http.Response) {
 // Read implements io.Reader.
 func (c *call) Read(p []byte) (int, error) {
 	n, err := c.body.Read(p)
-	if n > 0 && c.first == 0 {
-		c.first = time.Since(c.start)
-	}
-	if room := MaxRecorded - len(c.recorded); n > room {
-		c.cut = true
-		c.recorded = append(c.recorded, p[:room]...)
-	} else {
-		c.recorded = append(c.recorded, p[:n]...)
-	}
+	c.record(p[:n])
 	switch {
 	case err == io.EOF:
 		c.finish(nil)
@@ -112,6 +105,19 @@ func (c *call) Read(p []byte) (int, error) {
 		c.finish(err)
 	}
 	return n, err
+}
+
+func (c *call) record(p []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(p) > 0 && c.first == 0 {
+		c.first = time.Since(c.start)
+	}
+	room := MaxRecorded - len(c.recorded)
+	c.cut = c.cut || len(p) > room
+	if !c.finished {
+		c.recorded = append(c.recorded, p[:min(len(p), room)]...)
+	}
 }
 
 // errHalf says that a response was given up.
@@ -126,17 +132,22 @@ func (c *call) Close() error {
 
 // finish sends the spans of the call, once. Cause is why it ended early.
 func (c *call) finish(cause error) {
-	c.once.Do(func() {
-		response, done := c.response()
-		if done && cause == errHalf {
-			cause = nil // clients close a stream at its last event
-		}
-		if cause == nil && c.status >= http.StatusBadRequest {
-			cause = fmt.Errorf("%d %s: %s", c.status, http.StatusText(c.status),
-				cmp.Or(response.Get("error").Get("message").Text(), string(c.recorded[:min(len(c.recorded), 500)])))
-		}
-		c.send(response, cause)
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.finished {
+		return
+	}
+	c.finished = true
+	response, done := c.response()
+	if done && cause == errHalf {
+		cause = nil // clients close a stream at its last event
+	}
+	if cause == nil && c.status >= http.StatusBadRequest {
+		cause = fmt.Errorf("%d %s: %s", c.status, http.StatusText(c.status),
+			cmp.Or(response.Get("error").Get("message").Text(), string(c.recorded[:min(len(c.recorded), 500)])))
+	}
+	c.send(response, cause)
+	c.recorded = nil
 }
 
 // response is what was answered, as one object; done is whether it is whole.

@@ -245,7 +245,7 @@ func valueOf(v attribute.Value) rawjson.Value {
 	case attribute.STRINGSLICE:
 		return list(v.AsStringSlice(), rawjson.AppendString)
 	}
-	return rawjson.AppendString(nil, v.Emit())
+	return rawjson.AppendString(nil, v.String())
 }
 
 func list[T any](items []T, write func([]byte, T) []byte) rawjson.Value {

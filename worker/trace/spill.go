@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/aglq/aglq/queue"
@@ -102,24 +104,14 @@ func (s *Sender) resendSpilled(ctx context.Context) {
 		return
 	}
 	for {
-		files, err := filepath.Glob(filepath.Join(s.opts.SpillDir, "*"+spillSuffix))
-		if err != nil || len(files) == 0 {
+		files := spilled(s.opts.SpillDir)
+		if len(files) == 0 {
 			return
 		}
 		for _, file := range files {
-			done, err := s.resend(ctx, file)
+			s.resendFile(ctx, file)
 			if ctx.Err() != nil {
 				return
-			}
-			if err != nil {
-				s.log.Warn("spilled spans could not be sent yet", "file", file, "error", err, "again_in", resendPause)
-			}
-			if done {
-				if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-					s.log.Error("a file of spans that are stored cannot be removed", "file", file, "error", err)
-					return
-				}
-				s.log.Info("spilled spans are stored", "file", file)
 			}
 		}
 		pauseFor(ctx, resendPause)
@@ -129,68 +121,108 @@ func (s *Sender) resendSpilled(ctx context.Context) {
 	}
 }
 
-// resend sends the spans of a file. Sending one twice does no harm: the store
-// knows it by its id. Done is false when some are to be sent later.
-func (s *Sender) resend(ctx context.Context, file string) (done bool, err error) {
-	f, err := os.Open(file)
-	if errors.Is(err, fs.ErrNotExist) { // another process sent it
-		return false, nil
+// spilled lists the complete files of a directory.
+func spilled(dir string) (files []string) {
+	entries, _ := os.ReadDir(dir) // one that is not there has none
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), spillSuffix) {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
 	}
+	return files
+}
+
+// resendFile sends the spans of a file, and removes it when all are stored.
+func (s *Sender) resendFile(ctx context.Context, file string) {
+	r := resender{Sender: s, file: file, fit: map[queue.AttemptRef]bool{}}
+	err := r.run(ctx)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // another process sent it
+	case ctx.Err() != nil:
+	case err != nil:
+		s.log.Warn("spilled spans could not be sent yet", "file", file, "error", err, "again_in", resendPause)
+	case r.held > 0:
+		s.log.Info("spilled spans are held back: they would revive an attempt", "file", file, "spans", r.held)
+	default:
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.log.Error("a file of spans that are stored cannot be removed", "file", file, "error", err)
+			return
+		}
+		s.log.Info("spilled spans are stored", "file", file)
+	}
+}
+
+// resender sends the spans of one file. Sending one twice does no harm: the store
+// knows it by its id.
+type resender struct {
+	*Sender
+	file  string
+	fit   map[queue.AttemptRef]bool // whether spans of an attempt may be sent
+	held  int                       // spans that may not
+	batch []queue.Span
+	bytes int
+}
+
+func (r *resender) run(ctx context.Context) error {
+	f, err := os.Open(r.file)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer f.Close()
-	done = true
-	fit := map[queue.AttemptRef]bool{}
-	var batch []queue.Span
-	bytes := 0
-	send := func() error {
-		if len(batch) == 0 {
-			return nil
+	for lines := bufio.NewReader(f); ; {
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF {
+			return r.send(ctx)
 		}
-		added, err := s.store.AddSpans(ctx, batch)
-		s.heard(err)
-		if err != nil && !queue.Hopeless(err) {
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", r.file, err)
+		}
+		if err := r.add(ctx, line); err != nil {
 			return err
 		}
-		if err != nil || added.Rejected > 0 {
-			s.log.Warn("the store rejected spilled spans", "spans", added.Rejected, "reason", added.Reason, "error", err)
-		}
-		batch, bytes = nil, 0
+	}
+}
+
+func (r *resender) add(ctx context.Context, line []byte) error {
+	v, err := rawjson.Parse(line)
+	if err != nil {
+		r.log.Warn("a spilled span cannot be read", "file", r.file, "error", err)
 		return nil
 	}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, bufferBytes+1<<20)
-	for lines.Scan() {
-		v, err := rawjson.Parse(lines.Bytes())
-		if err != nil {
-			s.log.Warn("a spilled span cannot be read", "file", file, "error", err)
-			continue
+	span := queue.DecodeSpan(v)
+	ref := queue.AttemptRef{RolloutID: span.RolloutID, AttemptID: span.AttemptID}
+	fit, known := r.fit[ref]
+	if !known {
+		if fit, err = r.harmless(ctx, ref); err != nil {
+			return err
 		}
-		span := queue.DecodeSpan(v)
-		ref := queue.AttemptRef{RolloutID: span.RolloutID, AttemptID: span.AttemptID}
-		ok, known := fit[ref]
-		if !known {
-			if ok, err = s.harmless(ctx, ref); err != nil {
-				return false, err
-			}
-			fit[ref] = ok
-		}
-		if !ok {
-			done = false
-			continue
-		}
-		batch, bytes = append(batch, span), bytes+span.Size()
-		if len(batch) == batchSpans || bytes >= batchBytes {
-			if err := send(); err != nil {
-				return false, err
-			}
-		}
+		r.fit[ref] = fit
 	}
-	if err := lines.Err(); err != nil {
-		return false, fmt.Errorf("reading %s: %w", file, err)
+	if !fit {
+		r.held++
+		return nil
 	}
-	return done, send()
+	r.batch, r.bytes = append(r.batch, span), r.bytes+span.Size()
+	if len(r.batch) == batchSpans || r.bytes >= batchBytes {
+		return r.send(ctx)
+	}
+	return nil
+}
+
+func (r *resender) send(ctx context.Context) error {
+	if len(r.batch) == 0 {
+		return nil
+	}
+	added, err := r.store.AddSpans(ctx, r.batch)
+	r.heard(err)
+	if err != nil && !queue.Hopeless(err) {
+		return err
+	}
+	if err != nil || added.Rejected > 0 {
+		r.log.Warn("the store rejected spilled spans", "file", r.file, "spans", added.Rejected, "reason", added.Reason, "error", err)
+	}
+	r.batch, r.bytes = nil, 0
+	return nil
 }
 
 // harmless reports whether a late span of an attempt leaves its rollout alone. A
