@@ -74,6 +74,15 @@ func WithObserver(ctx context.Context, o Observer) context.Context {
 	return context.WithValue(ctx, observerKey{}, o)
 }
 
+// Detached is a context without end that keeps only the observer of ctx.
+func Detached(ctx context.Context) context.Context {
+	o := ctx.Value(observerKey{})
+	if o == nil {
+		return context.Background()
+	}
+	return context.WithValue(context.Background(), observerKey{}, o)
+}
+
 // epoch makes readings of the monotonic clock alone, which cost half of those of
 // both clocks.
 var epoch = time.Now()
@@ -102,16 +111,26 @@ func (b *Observed) told(ctx context.Context, op Operation, began time.Duration, 
 // Atomic implements Backend.
 func (b *Observed) Atomic(ctx context.Context, fn func(tx Tx) error) error {
 	began := time.Since(epoch)
-	times := 0
-	err := b.Backend.Atomic(ctx, func(tx Tx) error {
-		times++
-		return fn(tx)
-	})
+	var err error
+	times := 1
+	if b.Shared() {
+		times, err = b.counted(ctx, fn)
+	} else { // sections take turns
+		err = b.Backend.Atomic(ctx, fn)
+	}
 	b.told(ctx, OpAtomic, began, err)
 	if times > 1 {
 		b.observerOf(ctx).SectionRan(times)
 	}
 	return err
+}
+
+func (b *Observed) counted(ctx context.Context, fn func(tx Tx) error) (times int, err error) {
+	err = b.Backend.Atomic(ctx, func(tx Tx) error {
+		times++
+		return fn(tx)
+	})
+	return times, err
 }
 
 // Separately implements Backend. A section that lost something counts as one that

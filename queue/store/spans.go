@@ -168,7 +168,7 @@ func (b *spanBatch) weight() int { return len(b.spans) }
 // commitContext bounds a commit. In the process itself nothing can hang. Whom
 // the first of its calls is for, all of it is told to be for.
 func (s *Store) commitContext(first context.Context) (context.Context, context.CancelFunc) {
-	first = context.WithoutCancel(first)
+	first = collections.Detached(first)
 	if !s.backend.Shared() {
 		return first, func() {}
 	}
