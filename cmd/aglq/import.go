@@ -62,6 +62,9 @@ func (a *app) importReport(report *archive.Report, from *importFrom, err error) 
 	for _, p := range append(from.problems, report.Problems...) {
 		fmt.Fprintln(a.stderr, "problem:", p)
 	}
+	if n := report.Unnamed(); n > 0 {
+		fmt.Fprintf(a.stderr, "problem: and %d more\n", n)
+	}
 	if report.Nothing() && err != nil {
 		return err
 	}

@@ -344,6 +344,37 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestDatabaseDies kills the database in the middle of an import and starts it
+// again. Whether the import rides that out or not, a merge completes it.
+func TestDatabaseDies(t *testing.T) {
+	file, counts := export(t, sample(t))
+	server := mongotest.Start(t)
+	b, err := mongo.Open(t.Context(), mongo.Options{URI: server.URI(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
+	var crash sync.Once
+	var crashing sync.WaitGroup
+	first, err := imports(t, b, file, archive.Options{Inserted: func([]*queue.Record) {
+		crash.Do(func() {
+			server.Kill()
+			crashing.Go(func() { server.Restart(t) })
+		})
+	}})
+	crashing.Wait()
+	if err != nil && queue.KindOf(err) != queue.Unavailable {
+		t.Fatalf("the import ended with %v", err)
+	}
+	rest := mustImport(t, b, file, archive.Options{Merge: true})
+	if len(rest.Problems) > 0 || rest.Present.Rollouts+rest.Stored.Rollouts != counts.Rollouts || rest.Present.Rollouts < first.Stored.Rollouts {
+		t.Errorf("first %s, %v; then %s %q", first.String(), err, rest.String(), rest.Problems)
+	}
+	if again, _ := export(t, b); !bytes.Equal(file, again) {
+		t.Error("the completed copy has another archive")
+	}
+}
+
 func TestConflicts(t *testing.T) {
 	onMongo := partitions(t)
 	file, counts := export(t, sample(t))

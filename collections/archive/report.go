@@ -30,6 +30,11 @@ func (r *Report) Nothing() bool {
 	return r.Stored == Counts{} && r.Present == Counts{} && r.Conflicts+r.Refused == 0
 }
 
+// Unnamed is how many conflicts and refusals are not among the problems.
+func (r *Report) Unnamed() int64 {
+	return max(0, r.Conflicts+r.Refused-int64(len(r.Problems)))
+}
+
 // AppendJSON appends the report as an object.
 func (r *Report) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `{"stored":`...)

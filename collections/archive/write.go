@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -51,8 +52,7 @@ func (a *writer) write(items Items) error {
 			return err
 		}
 		a.line = appendItem(a.line, &item)
-		if len(a.line) > maxLine {
-			err := queue.Errorf(queue.TooLarge, "a record of %d bytes does not fit into an archive, which takes %d: %.120q …", len(a.line), maxLine, a.line)
+		if err := a.readable(); err != nil {
 			a.fail(err)
 			return err
 		}
@@ -67,6 +67,19 @@ func (a *writer) write(items Items) error {
 	a.line = hex.AppendEncode(a.line, a.sum.Sum(nil))
 	a.line = append(a.line, '"', '}', '\n')
 	return a.flush()
+}
+
+// readable makes sure that the reader takes what is to be written.
+func (a *writer) readable() error {
+	if len(a.line) <= maxLine {
+		return nil
+	}
+	for line := range bytes.Lines(a.line) {
+		if len(line) > maxLine {
+			return queue.Errorf(queue.TooLarge, "a record of %d bytes does not fit into an archive, which takes %d: %.120q …", len(line), maxLine, line)
+		}
+	}
+	return nil
 }
 
 // fail writes why there is no end. What goes wrong with that changes nothing:
