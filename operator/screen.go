@@ -80,6 +80,9 @@ func (v View) summary() []string {
 	st := v.Statistics
 	counts := []string{group(st.Rollouts) + " rollouts"}
 	for _, status := range queue.RolloutStatuses {
+		if st.ByStatus == nil {
+			break // the reference's store does not count them
+		}
 		if n := st.ByStatus[status]; n > 0 || status == queue.RolloutQueuing || status == queue.RolloutRunning {
 			counts = append(counts, group(n)+" "+string(status))
 		}

@@ -144,6 +144,9 @@ func (t *Top) rate(v *View) {
 	}
 	v.Enqueued = perSecond(first.enqueued, now.enqueued)
 	v.Finished = perSecond(first.finished, now.finished)
+	if st.ByStatus == nil { // the reference's store does not count by status
+		v.Finished = math.NaN()
+	}
 	v.Spans = perSecond(first.spans, now.spans)
 }
 
@@ -217,14 +220,12 @@ func (t *Top) readErrors(ctx context.Context, v *View, failed []queue.AttemptedR
 			if asked++; asked > newErrors {
 				continue // next time
 			}
-			x, err := t.store.Explain(ctx, r.RolloutID)
-			if queue.KindOf(err) == queue.NotFound {
+			var err error
+			if text, err = t.errorText(ctx, r); queue.KindOf(err) == queue.NotFound {
 				continue // deleted meanwhile
-			}
-			if err != nil {
+			} else if err != nil {
 				return err
 			}
-			text = errorText(x, r.Attempt.AttemptID)
 			t.errors.learn(key, text)
 		}
 		i, ok := at[text]
@@ -239,23 +240,26 @@ func (t *Top) readErrors(ctx context.Context, v *View, failed []queue.AttemptedR
 	return nil
 }
 
-// errorText is the first line of what an attempt said, or how it ended.
-func errorText(x queue.Explanation, attemptID string) string {
-	for _, a := range x.Attempts {
-		if a.AttemptID != attemptID {
-			continue
-		}
-		if a.Error == nil {
-			return string(a.Status)
-		}
-		text := a.Error.Message
-		if a.Error.Type != "" {
-			text = a.Error.Type + ": " + text
-		}
-		line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-		return line
+// errorText is the first line of what the latest attempt said, or how it ended.
+func (t *Top) errorText(ctx context.Context, r queue.AttemptedRollout) (string, error) {
+	x, err := t.store.Explain(ctx, r.RolloutID)
+	if queue.KindOf(err) == queue.Invalid { // a store that cannot explain, as the reference's
+		x, err = queue.Explain(queue.Evidence{Record: &queue.Record{Rollout: r.Rollout, Attempts: []queue.Attempt{*r.Attempt}}}), nil
 	}
-	return "unknown"
+	if err != nil {
+		return "", err
+	}
+	for _, a := range x.Attempts {
+		if a.AttemptID == r.Attempt.AttemptID && a.Error != nil {
+			text := a.Error.Message
+			if a.Error.Type != "" {
+				text = a.Error.Type + ": " + text
+			}
+			line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+			return line, nil
+		}
+	}
+	return string(r.Attempt.Status), nil
 }
 
 // rewardSpans is how far from the end of an attempt its reward is looked for.

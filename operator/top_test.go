@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"math"
 	"strings"
 	"testing"
@@ -183,4 +184,23 @@ func TestLinesFit(t *testing.T) {
 			}
 		}
 	})
+}
+
+// mute is a store that cannot explain, as the reference's.
+type mute struct{ *clinic }
+
+func (m mute) Explain(context.Context, string) (queue.Explanation, error) {
+	return queue.Explanation{}, queue.Errorf(queue.Invalid, "cannot explain")
+}
+
+func TestLookAtAStoreThatCannotExplain(t *testing.T) {
+	c := open(t, store.Options{})
+	c.enqueue(2)
+	c.end(c.claim("w"), queue.AttemptFailed, `{"error":"no\nluck"}`)
+	c.end(c.claim("w"), queue.AttemptFailed, "")
+	v, err := NewTop(mute{c}, c.clock).Look(t.Context())
+	c.must(err)
+	if len(v.Errors) != 2 || v.Errors[0].Text != "failed" || v.Errors[1].Text != "no" {
+		t.Errorf("errors are %+v", v.Errors)
+	}
 }
