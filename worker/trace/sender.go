@@ -49,7 +49,7 @@ const (
 	Stopped = "stopped" // the task or the process had no time left
 )
 
-// ErrClosed means that a span came after its task had ended.
+// ErrClosed means that a span came after its task, or the sender, had ended.
 var ErrClosed = errors.New("the task is over: its spans are no longer taken")
 
 // Store is what a Sender needs of a queue.Store.
@@ -91,6 +91,7 @@ type Sender struct {
 	first   time.Time     // when the oldest of pending came
 	urgent  int           // flushes that wait
 	room    chan struct{} // closed, and made anew, when pending shrinks
+	ending  bool          // Run takes no more
 
 	spill *spill // what could not be sent at the end; nil until then
 }
@@ -117,7 +118,7 @@ func NewSender(store Store, opts Options) *Sender {
 func (s *Sender) add(ctx context.Context, from *Scope, span queue.Span) error {
 	size := span.Size()
 	s.mu.Lock()
-	for len(s.pending) > 0 && !from.closed && (len(s.pending) >= bufferSpans || s.bytes+size > bufferBytes) {
+	for len(s.pending) > 0 && !from.closed && !s.ending && (len(s.pending) >= bufferSpans || s.bytes+size > bufferBytes) {
 		room := s.room
 		s.mu.Unlock()
 		select {
@@ -132,7 +133,7 @@ func (s *Sender) add(ctx context.Context, from *Scope, span queue.Span) error {
 		s.mu.Lock()
 	}
 	defer s.mu.Unlock()
-	if from.closed {
+	if from.closed || s.ending {
 		return ErrClosed
 	}
 	if len(s.pending) == 0 {
@@ -198,7 +199,8 @@ func (s *Sender) makeRoom() {
 
 // Run sends until ctx ends, and then what is left, once; what the store does not
 // take then is spilled. Meanwhile it sends what former processes spilled. All it
-// started has ended when it returns. It is called once.
+// started has ended when it returns, and no scope takes spans any more. It is
+// called once.
 func (s *Sender) Run(ctx context.Context) {
 	var helper sync.WaitGroup
 	helper.Go(func() { s.resendSpilled(ctx) })
@@ -211,6 +213,9 @@ func (s *Sender) Run(ctx context.Context) {
 		}
 		left = s.deliver(ctx, batch)
 	}
+	s.mu.Lock()
+	s.ending = true
+	s.mu.Unlock()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
 	if left == nil {

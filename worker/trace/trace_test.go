@@ -204,6 +204,23 @@ func TestALateSpanIsRefused(t *testing.T) {
 	}
 }
 
+func TestAfterTheEndOfTheSenderNobodyWaits(t *testing.T) {
+	s := newStore(t)
+	sender := trace.NewSender(s, trace.Options{Logger: quiet})
+	ref := begin(t, s, nil)
+	sc := sender.Scope(ref)
+	if err := sc.Send(t.Context(), queue.Span{Name: "in time"}); err != nil {
+		t.Fatal(err)
+	}
+	run(sender)()
+	if err := sc.Send(t.Context(), queue.Span{Name: "late"}); !errors.Is(err, trace.ErrClosed) {
+		t.Errorf("a span after the end: %v", err)
+	}
+	if missing := sc.Flush(t.Context()); missing != 0 || len(spansOf(t, s, ref)) != 1 {
+		t.Errorf("%d missing, stored %v", missing, names(spansOf(t, s, ref)))
+	}
+}
+
 // gate is a store that is away until it is opened.
 type gate struct {
 	*store.Store
