@@ -42,7 +42,7 @@ type Recorder struct {
 	registry *prometheus.Registry
 	console  *console
 
-	http      func() *pair[httpLabels]
+	http      func() *timers[httpLabels]
 	queue     func() *Queue
 	mongo     func() *Mongo
 	worker    func() *Worker
@@ -59,7 +59,7 @@ func New(o Options) *Recorder {
 	if o.Console != nil {
 		r.console = newConsole(o.Console, o.Now)
 	}
-	r.http = sync.OnceValue(func() *pair[httpLabels] { return newPair[httpLabels](r, httpRequests) })
+	r.http = sync.OnceValue(func() *timers[httpLabels] { return newEvents[httpLabels](r, httpRequests) })
 	r.queue = sync.OnceValue(func() *Queue { return newQueue(r) })
 	r.mongo = sync.OnceValue(func() *Mongo { return newMongo(r) })
 	r.worker = sync.OnceValue(func() *Worker { return newWorker(r) })

@@ -21,13 +21,13 @@ import (
 type Queue struct {
 	methods    [numMethods]*caller
 	callers    series[string, *caller]
-	calls      *pair[callLabels]
-	operations *pair[operationLabels]
-	ends       *pair[endLabels]
+	calls      *timers[callLabels]
+	operations *timers[operationLabels]
+	ends       *timers[endLabels]
 	database   string
 
-	wait     traced
-	attempts series[endLabels, *traced]
+	wait     *timers[noLabels]
+	attempts *timers[endLabels]
 	requeues *series[string, prometheus.Counter]
 	commits  *series[string, prometheus.Observer]
 	batches  *series[string, prometheus.Observer]
@@ -44,13 +44,14 @@ type Queue struct {
 var _ store.Observer = (*Queue)(nil)
 
 func newQueue(r *Recorder) *Queue {
-	attempts, spans := r.histogram(attemptDuration), r.counter(spansIngested)
+	spans := r.counter(spansIngested)
 	q := &Queue{
-		calls:      newPair[callLabels](r, storeCalls),
-		operations: newPair[operationLabels](r, collectionOps),
-		ends:       newPair[endLabels](r, rolloutEnds),
+		calls:      newEvents[callLabels](r, storeCalls),
+		operations: newEvents[operationLabels](r, collectionOps),
+		ends:       newEvents[endLabels](r, rolloutEnds),
 		database:   r.database,
-		wait:       traced{Observer: r.histogram(queueWait).WithLabelValues()},
+		wait:       newTimers[noLabels](r, queueWait),
+		attempts:   newTimers[endLabels](r, attemptDuration),
 		requeues:   r.counters(requeues),
 		commits:    r.histograms(commitSeconds),
 		batches:    r.histograms(commitCalls),
@@ -62,9 +63,6 @@ func newQueue(r *Recorder) *Queue {
 		spanBatch:  r.histogram(spanBatch).WithLabelValues(),
 	}
 	q.callers.open = func(name string) *caller { return &caller{queue: q, name: name} }
-	q.attempts.open = func(l endLabels) *traced {
-		return &traced{Observer: attempts.WithLabelValues(l.values()...)}
-	}
 	for m := range q.methods {
 		q.methods[m] = q.callers.of(methodNames[m])
 	}
@@ -156,13 +154,13 @@ func (q *Queue) As(name string) collections.Observer { return q.callers.of(name)
 // Claimed implements store.Observer.
 func (q *Queue) Claimed(r *queue.Rollout, a *queue.Attempt) {
 	if a.SequenceID == 1 { // a repeated one has waited since its last attempt
-		q.wait.observe(max(0, a.StartTime-r.StartTime), r.RolloutID)
+		q.wait.recordFor(noLabels{}, durationOf(a.StartTime-r.StartTime), r.RolloutID)
 	}
 }
 
 // AttemptEnded implements store.Observer.
 func (q *Queue) AttemptEnded(r *queue.Rollout, a *queue.Attempt, took time.Duration) {
-	q.attempts.of(endLabels{string(a.Status), modeOf(r)}).observe(took.Seconds(), r.RolloutID)
+	q.attempts.recordFor(endLabels{string(a.Status), modeOf(r)}, took, r.RolloutID)
 }
 
 // Requeued implements store.Observer.
@@ -174,9 +172,14 @@ func (q *Queue) Requeued(_ *queue.Rollout, reason store.RequeueReason) {
 func (q *Queue) RolloutFinished(r *queue.Rollout) {
 	took := time.Duration(0)
 	if r.EndTime != nil {
-		took = time.Duration(max(0, *r.EndTime-r.StartTime) * float64(time.Second))
+		took = durationOf(*r.EndTime - r.StartTime)
 	}
-	q.ends.addFor(q.ends.members.of(endLabels{string(r.Status), modeOf(r)}), took, r.RolloutID)
+	q.ends.recordFor(endLabels{string(r.Status), modeOf(r)}, took, r.RolloutID)
+}
+
+// durationOf is a difference of two times, which clocks may make negative.
+func durationOf(seconds float64) time.Duration {
+	return time.Duration(min(max(0, seconds), 1e9) * float64(time.Second))
 }
 
 // Committed implements store.Observer.

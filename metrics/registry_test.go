@@ -277,8 +277,16 @@ func TestWatch(t *testing.T) {
 	if _, err := s.Claim(t.Context(), queue.Claim{Limit: 1, WorkerID: &dead}); err != nil {
 		t.Fatal(err)
 	}
+	// The store writes what a claim means for its worker a little later, at the
+	// latest when somebody looks at the workers.
+	if _, err := s.Workers(t.Context(), queue.WorkerQuery{Paging: queue.All}); err != nil {
+		t.Fatal(err)
+	}
 	now = now.Add(90 * time.Second)
 	if _, err := s.Heartbeat(t.Context(), queue.Heartbeat{WorkerID: "alive"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Workers(t.Context(), queue.WorkerQuery{Paging: queue.All}); err != nil {
 		t.Fatal(err)
 	}
 	wanted := []string{

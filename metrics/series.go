@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"math"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,10 @@ const (
 	// good as any, and to make one takes as long as twenty observations.
 	exemplarEvery = time.Second
 )
+
+// epoch makes readings of the monotonic clock alone, which cost half of those of
+// both clocks.
+var epoch = time.Now()
 
 func (r *Recorder) counter(d *Definition) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: d.Name, Help: d.Help}, d.Labels)
@@ -94,13 +99,13 @@ func (r *Recorder) histograms(d *Definition) *series[string, prometheus.Observer
 // traced is a histogram that keeps an exemplar now and then.
 type traced struct {
 	prometheus.Observer
-	taken atomic.Int64 // when the last exemplar was, Unix nanoseconds
+	taken atomic.Int64 // when the last exemplar was, by the clock of epoch
 }
 
 func (t *traced) observe(v float64, rolloutID string) {
-	now := time.Now().UnixNano()
+	now := int64(time.Since(epoch)) + 1
 	last := t.taken.Load()
-	if now-last < int64(exemplarEvery) || !fits(rolloutID) || !t.taken.CompareAndSwap(last, now) {
+	if last != 0 && now-last < int64(exemplarEvery) || !fits(rolloutID) || !t.taken.CompareAndSwap(last, now) {
 		t.Observe(v)
 		return
 	}
@@ -120,102 +125,127 @@ type labels interface {
 	values() []string
 }
 
-// pair is what an event is recorded as: a counter and a histogram, both made of
-// one timer for each set of labels when they are scraped.
-type pair[K labels] struct {
-	event   *eventDefinition
-	console *console
-	members series[K, *member]
+// noLabels are the labels of a series that has none.
+type noLabels struct{}
 
-	total, seconds *prometheus.Desc
+func (noLabels) values() []string { return nil }
+
+// timers are histograms of time by their labels and, for the reference's events,
+// the counters besides, both made of one timer when they are scraped.
+type timers[K labels] struct {
+	members        series[K, *member]
+	bounds         []float64
+	total, seconds *prometheus.Desc // total is nil for none
+
+	event   *eventDefinition // nil for what the console does not show
+	console *console
 }
 
-// member is the series of one set of labels.
+// member is the timer of one set of labels.
 type member struct {
 	timer
 	values []string
 	last   atomic.Pointer[dto.Exemplar]
-	taken  atomic.Int64 // when last was, Unix nanoseconds
+	taken  atomic.Int64 // when last was, by the clock of epoch
 }
 
-func newPair[K labels](r *Recorder, e *eventDefinition) *pair[K] {
-	p := &pair[K]{event: e, console: r.console, total: describe(e.total), seconds: describe(e.seconds)}
-	p.members.open = func(k K) *member { return &member{values: k.values()} }
-	r.registry.MustRegister(p)
-	return p
+// newTimers is for a histogram of aglq's own.
+func newTimers[K labels](r *Recorder, d *Definition) *timers[K] {
+	t := &timers[K]{seconds: describe(d), bounds: d.Buckets}
+	t.members.open = func(k K) *member { return &member{values: k.values()} }
+	r.registry.MustRegister(t)
+	return t
+}
+
+// newEvents is for one of the reference's events.
+func newEvents[K labels](r *Recorder, e *eventDefinition) *timers[K] {
+	t := &timers[K]{total: describe(e.total), seconds: describe(e.seconds), bounds: e.seconds.Buckets, event: e, console: r.console}
+	t.members.open = func(k K) *member { return &member{values: k.values()} }
+	r.registry.MustRegister(t)
+	return t
 }
 
 // record counts an event.
-func (p *pair[K]) record(k K, took time.Duration) { p.add(p.members.of(k), took) }
+func (t *timers[K]) record(k K, took time.Duration) { t.add(t.members.of(k), took) }
 
-// add counts an event of a member.
-func (p *pair[K]) add(m *member, took time.Duration) {
-	m.observe(took)
-	if p.console != nil {
-		p.console.record(p.event, took.Seconds(), m.values)
-	}
-}
-
-// addFor is add for an event of one rollout, which may become its exemplar.
-func (p *pair[K]) addFor(m *member, took time.Duration, rolloutID string) {
-	p.add(m, took)
-	now := time.Now()
+// recordFor is record for an event of one rollout, which may become its exemplar.
+func (t *timers[K]) recordFor(k K, took time.Duration, rolloutID string) {
+	m := t.members.of(k)
+	t.add(m, took)
+	now := int64(time.Since(epoch)) + 1
 	last := m.taken.Load()
-	if now.UnixNano()-last < int64(exemplarEvery) || !fits(rolloutID) || !m.taken.CompareAndSwap(last, now.UnixNano()) {
+	if last != 0 && now-last < int64(exemplarEvery) || !fits(rolloutID) || !m.taken.CompareAndSwap(last, now) {
 		return
 	}
 	m.last.Store(&dto.Exemplar{
 		Label:     []*dto.LabelPair{{Name: proto.String(exemplarLabel), Value: proto.String(rolloutID)}},
 		Value:     proto.Float64(took.Seconds()),
-		Timestamp: timestamppb.New(now),
+		Timestamp: timestamppb.Now(),
 	})
 }
 
+// add counts an event of a member.
+func (t *timers[K]) add(m *member, took time.Duration) {
+	m.observe(took)
+	if t.console != nil {
+		t.console.record(t.event, took.Seconds(), m.values)
+	}
+}
+
 // Describe implements prometheus.Collector.
-func (p *pair[K]) Describe(to chan<- *prometheus.Desc) { to <- p.total; to <- p.seconds }
+func (t *timers[K]) Describe(to chan<- *prometheus.Desc) {
+	if t.total != nil {
+		to <- t.total
+	}
+	to <- t.seconds
+}
 
 // Collect implements prometheus.Collector.
-func (p *pair[K]) Collect(to chan<- prometheus.Metric) {
-	known := p.members.known.Load()
+func (t *timers[K]) Collect(to chan<- prometheus.Metric) {
+	known := t.members.known.Load()
 	if known == nil {
 		return
 	}
 	for _, m := range *known {
-		to <- reading{m, p.total, p.seconds, true}
-		to <- reading{m, p.total, p.seconds, false}
+		h := m.read(t.bounds)
+		if t.total != nil {
+			to <- reading{t.total, m, h, true}
+		}
+		to <- reading{t.seconds, m, h, false}
 	}
 }
 
-// reading is one of the two series of a member.
+// reading is one series of a member at the time of a scrape.
 type reading struct {
-	*member
-	total, seconds *prometheus.Desc
-	counts         bool // it is the counter
+	desc      *prometheus.Desc
+	member    *member
+	histogram *dto.Histogram
+	counter   bool // of the events of the histogram
 }
 
 // Desc implements prometheus.Metric.
-func (r reading) Desc() *prometheus.Desc {
-	if r.counts {
-		return r.total
-	}
-	return r.seconds
-}
+func (r reading) Desc() *prometheus.Desc { return r.desc }
 
 // Write implements prometheus.Metric.
 func (r reading) Write(to *dto.Metric) error {
-	to.Label = prometheus.MakeLabelPairs(r.Desc(), r.values)
-	h := r.read()
-	if r.counts {
-		to.Counter = &dto.Counter{Value: proto.Float64(float64(h.GetSampleCount()))}
+	to.Label = prometheus.MakeLabelPairs(r.desc, r.member.values)
+	if r.counter {
+		to.Counter = &dto.Counter{Value: proto.Float64(float64(r.histogram.GetSampleCount()))}
 		return nil
 	}
-	to.Histogram = h
-	if e := r.last.Load(); e != nil {
-		at := sort.Search(len(h.Bucket), func(i int) bool { return h.Bucket[i].GetUpperBound() >= e.GetValue() })
-		if at < len(h.Bucket) {
-			h.Bucket[at].Exemplar = e
+	to.Histogram = r.histogram
+	if e := r.member.last.Load(); e != nil {
+		buckets := to.Histogram.Bucket
+		at := sort.Search(len(buckets), func(i int) bool { return buckets[i].GetUpperBound() >= e.GetValue() })
+		if at == len(buckets) {
+			// Of what is above all bounds there is a bucket only to hold it.
+			to.Histogram.Bucket = append(buckets, &dto.Bucket{
+				UpperBound: proto.Float64(math.Inf(1)), CumulativeCount: to.Histogram.SampleCount, Exemplar: e,
+			})
+		} else {
+			buckets[at].Exemplar = e
 		}
-		h.Exemplars = []*dto.Exemplar{e}
+		to.Histogram.Exemplars = []*dto.Exemplar{e}
 	}
 	return nil
 }

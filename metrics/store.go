@@ -33,10 +33,6 @@ type calling struct {
 	began  time.Duration
 }
 
-// epoch makes readings of the monotonic clock alone, which cost half of those of
-// both clocks.
-var epoch = time.Now()
-
 // begin has the backend's part of the call recorded as its own.
 func (s *Store) begin(ctx *context.Context, m method) calling {
 	c := s.queue.methods[m]

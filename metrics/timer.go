@@ -27,14 +27,13 @@ const (
 	nativeSchema = 3
 	nativeFirst  = -23 << nativeSchema // 2^-23 s, about 0.12 µs
 	nativeLast   = 14 << nativeSchema  // 2^14 s, over four hours
-	maxCells     = 352
+	maxCells     = 360
 )
 
 // cellTable says which cell a duration belongs to and which buckets a cell.
 type cellTable struct {
-	bounds  []int64 // nanoseconds, inclusive upper bounds of the cells
-	classic []int   // the index in Buckets, len(Buckets) above all of them
-	native  []int   // the index of the native bucket, nativeFirst for the zero one
+	bounds []int64 // nanoseconds, inclusive upper bounds of the cells
+	native []int   // the index of the native bucket, nativeFirst for the zero one
 	// start is the first cell to look at by the leading bits of a duration.
 	start [64 * 16]uint16
 }
@@ -43,7 +42,7 @@ var cells = newCellTable()
 
 func newCellTable() *cellTable {
 	t := &cellTable{}
-	for _, bound := range Buckets {
+	for _, bound := range slices.Concat(Buckets, longBuckets) {
 		t.bounds = append(t.bounds, nanosOf(bound))
 	}
 	for i := nativeFirst; i <= nativeLast; i++ {
@@ -53,7 +52,6 @@ func newCellTable() *cellTable {
 	slices.Sort(t.bounds)
 	t.bounds = slices.Compact(t.bounds)
 	for _, bound := range t.bounds {
-		t.classic = append(t.classic, firstAtLeast(len(Buckets), func(i int) int64 { return nanosOf(Buckets[i]) }, bound))
 		t.native = append(t.native, min(nativeLast, nativeFirst+
 			firstAtLeast(nativeLast-nativeFirst, func(i int) int64 { return nanosOf(nativeBound(nativeFirst + i)) }, bound)))
 	}
@@ -109,31 +107,24 @@ func (t *timer) observe(took time.Duration) {
 	t.nanos.Add(max(0, int64(took)))
 }
 
-// read makes a histogram of the cells.
-func (t *timer) read() *dto.Histogram {
+// read makes a histogram of the cells, with the classic bounds given: Buckets or
+// longBuckets.
+func (t *timer) read(bounds []float64) *dto.Histogram {
 	h := &dto.Histogram{Schema: proto.Int32(nativeSchema), ZeroThreshold: proto.Float64(nativeBound(nativeFirst))}
-	classic := make([]uint64, len(Buckets))
 	var native [nativeLast - nativeFirst + 1]int64
-	total := uint64(0)
-	for i := range cells.bounds {
-		n := t.cells[i].Load()
-		if n == 0 {
-			continue
+	total, next := uint64(0), 0
+	for i, bound := range cells.bounds {
+		if n := t.cells[i].Load(); n > 0 {
+			total += n
+			native[cells.native[i]-nativeFirst] += int64(n)
 		}
-		total += n
-		native[cells.native[i]-nativeFirst] += int64(n)
-		if at := cells.classic[i]; at < len(classic) {
-			classic[at] += n
+		if next < len(bounds) && bound == nanosOf(bounds[next]) {
+			h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: proto.Float64(bounds[next]), CumulativeCount: proto.Uint64(total)})
+			next++
 		}
 	}
 	h.SampleCount = proto.Uint64(total)
 	h.SampleSum = proto.Float64(time.Duration(t.nanos.Load()).Seconds())
-	sum := uint64(0)
-	h.Bucket = make([]*dto.Bucket, len(Buckets))
-	for i, n := range classic {
-		sum += n
-		h.Bucket[i] = &dto.Bucket{UpperBound: proto.Float64(Buckets[i]), CumulativeCount: proto.Uint64(sum)}
-	}
 	h.ZeroCount = proto.Uint64(uint64(native[0]))
 	h.PositiveSpan, h.PositiveDelta = spansOf(native[1:], nativeFirst+1)
 	return h
