@@ -195,7 +195,9 @@ func (m mute) Explain(context.Context, string) (queue.Explanation, error) {
 
 func TestLookAtAStoreThatCannotExplain(t *testing.T) {
 	c := open(t, store.Options{})
-	c.enqueue(2)
+	c.enqueue(1)
+	c.pass(time.Second)
+	c.enqueue(1)
 	c.end(c.claim("w"), queue.AttemptFailed, `{"error":"no\nluck"}`)
 	c.end(c.claim("w"), queue.AttemptFailed, "")
 	v, err := NewTop(mute{c}, c.clock).Look(t.Context())
