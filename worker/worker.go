@@ -10,6 +10,9 @@
 // attempt is no longer the worker's (cancelled, timed out, given to another) the
 // handler's context ends with [ErrNotHeld] and nothing more is reported.
 //
+// The handler's context carries the task: packages emit, llmclient and trace find
+// it there, and file what they tell under it.
+//
 // It works alike over HTTP (client.Client) and in one process with the store.
 package worker
 
@@ -92,6 +95,9 @@ type Options struct {
 	ExitWhenStoreGone time.Duration
 	// StoreURL is where programs find the store; "" when it has no URL.
 	StoreURL string
+	// NumberAtStart numbers the spans that handlers make when they begin, which
+	// costs a request each, see trace.Options.
+	NumberAtStart bool
 	// SpillDir is the directory for spans that the store did not take before the
 	// worker ended, to be sent by the next one; "" gives them up. Workers may share
 	// it.
@@ -157,7 +163,8 @@ func New(s queue.Store, h Handler, opts Options) *Worker {
 		taken:    make(chan struct{}, 1),
 	}
 	w.spans = trace.NewSender(s, trace.Options{
-		Logger: w.log, Now: opts.Now, Heard: w.spansHeard, Dropped: opts.Observer.SpansDropped, SpillDir: opts.SpillDir,
+		Logger: w.log, Now: opts.Now, Heard: w.spansHeard, Dropped: opts.Observer.SpansDropped,
+		NumberAtStart: opts.NumberAtStart, SpillDir: opts.SpillDir,
 	})
 	return w
 }

@@ -72,6 +72,7 @@ func begin(ctx context.Context, attributes []any) (context.Context, *Op, error) 
 	id, now := trace.NewSpanID(), sc.Now()
 	op := &Op{scope: sc, ctx: ctx, attributes: flat, span: queue.Span{
 		Name: semconv.OperationSpan, TraceID: traceID.String(), SpanID: id.String(), StartTime: &now,
+		SequenceID: sc.Number(ctx),
 	}}
 	if parent.IsValid() {
 		above := parent.String()

@@ -104,6 +104,8 @@ func (k *keeper) AddSpans(_ context.Context, spans []queue.Span) (queue.SpansAdd
 	return queue.SpansAdded{Stored: spans}, nil
 }
 
+func (k *keeper) NextSequence(context.Context, string, int) (int64, error) { return 0, nil }
+
 func (k *keeper) Rollout(context.Context, string) (*queue.AttemptedRollout, error) { return nil, nil }
 
 // spansOf runs a task and returns its spans in the order in which they were sent.

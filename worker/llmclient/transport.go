@@ -55,7 +55,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	sent.Body = io.NopCloser(bytes.NewReader(body))
 	sent.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 
-	c := &call{ctx: req.Context(), scope: sc, began: sc.Now(), start: time.Now()}
+	c := &call{ctx: req.Context(), scope: sc, number: sc.Number(req.Context()), began: sc.Now(), start: time.Now()}
 	c.request, _ = rawjson.Parse(body) // one that is no JSON is the server's to refuse
 	res, err := base.RoundTrip(sent)
 	if err != nil {
@@ -71,6 +71,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 type call struct {
 	ctx     context.Context
 	scope   *trace.Scope
+	number  int64
 	began   float64
 	start   time.Time
 	request rawjson.Value
@@ -172,7 +173,7 @@ func (c *call) send(response rawjson.Value, cause error) {
 	end := c.scope.Now()
 	span := queue.Span{
 		Name: semconv.ChatSpan, TraceID: traceID.String(), SpanID: newSpanID(), Attributes: attributes,
-		StartTime: &c.began, EndTime: &end, Status: rawjson.Value(statusOK),
+		SequenceID: c.number, StartTime: &c.began, EndTime: &end, Status: rawjson.Value(statusOK),
 	}
 	if parent.IsValid() {
 		id := parent.String()

@@ -64,8 +64,9 @@ type filer struct {
 
 // started is where a span was started. Its context bounds the wait at its end.
 type started struct {
-	ctx   context.Context
-	scope *Scope
+	ctx    context.Context
+	scope  *Scope
+	number int64
 }
 
 const firstSweep = 1024
@@ -78,6 +79,7 @@ func (f *filer) OnStart(ctx context.Context, s sdk.ReadWriteSpan) {
 	if sc == nil {
 		return
 	}
+	number := sc.Number(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.open) >= f.sweep {
@@ -88,7 +90,7 @@ func (f *filer) OnStart(ctx context.Context, s sdk.ReadWriteSpan) {
 		}
 		f.sweep = max(firstSweep, 2*len(f.open))
 	}
-	f.open[s.SpanContext().SpanID()] = started{ctx, sc}
+	f.open[s.SpanContext().SpanID()] = started{ctx, sc, number}
 }
 
 // over reports whether the scope takes no more spans.
@@ -108,7 +110,9 @@ func (f *filer) OnEnd(s sdk.ReadOnlySpan) {
 	if !ok {
 		return
 	}
-	if sc := at.scope; sc.Send(at.ctx, fromOTel(s)) != nil {
+	span := fromOTel(s)
+	span.SequenceID = at.number
+	if sc := at.scope; sc.Send(at.ctx, span) != nil {
 		sc.sender.log.Debug("a span came too late", "rollout_id", sc.ref.RolloutID, "attempt_id", sc.ref.AttemptID, "name", s.Name())
 	}
 }

@@ -56,7 +56,7 @@ func ScopeOf(ctx context.Context) *Scope {
 func (sc *Scope) Send(ctx context.Context, s queue.Span) error {
 	s.RolloutID, s.AttemptID = sc.ref.RolloutID, sc.ref.AttemptID
 	if s.SequenceID == 0 {
-		s.SequenceID = queue.NumberOnArrival
+		s.SequenceID = sc.Number(ctx)
 	}
 	if s.TraceID == "" {
 		trace, parent := sc.Parent(ctx)
@@ -84,6 +84,19 @@ func (sc *Scope) Send(ctx context.Context, s queue.Span) error {
 		s.Parent = spanContext(s.TraceID, *s.ParentID)
 	}
 	return sc.sender.add(ctx, sc, s)
+}
+
+// Number is the number of a span that begins now, see Options.NumberAtStart.
+func (sc *Scope) Number(ctx context.Context) int64 {
+	if !sc.sender.opts.NumberAtStart {
+		return queue.NumberOnArrival
+	}
+	n, err := sc.sender.store.NextSequence(ctx, sc.ref.RolloutID, 1)
+	sc.sender.heard(err)
+	if err != nil {
+		return queue.NumberOnArrival
+	}
+	return n
 }
 
 // Parent is the trace that a span made under ctx belongs to, and the span above

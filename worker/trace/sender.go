@@ -55,6 +55,8 @@ var ErrClosed = errors.New("the task is over: its spans are no longer taken")
 // Store is what a Sender needs of a queue.Store.
 type Store interface {
 	AddSpans(ctx context.Context, spans []queue.Span) (queue.SpansAdded, error)
+	// NextSequence is asked only with Options.NumberAtStart.
+	NextSequence(ctx context.Context, rolloutID string, n int) (int64, error)
 	// Rollout is asked only for spans that a former process left.
 	Rollout(ctx context.Context, id string) (*queue.AttemptedRollout, error)
 }
@@ -70,6 +72,11 @@ type Options struct {
 	// Dropped is called with the number of spans that are not stored, and why:
 	// Refused or Stopped. It may be nil.
 	Dropped func(n int, reason string)
+	// NumberAtStart asks the store for the number of each span when it begins, so
+	// that spans are numbered before those below them. That costs a request a span;
+	// otherwise, and where the store does not answer, spans are numbered as they
+	// arrive, which is by their ends.
+	NumberAtStart bool
 	// SpillDir is the directory for spans that could not be sent when the sender
 	// ended; "" gives them up. Senders may share it.
 	SpillDir string

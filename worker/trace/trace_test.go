@@ -187,6 +187,40 @@ func TestOpenTelemetrysSpansAreConvertedWhole(t *testing.T) {
 	}
 }
 
+func TestSpansMayBeNumberedAsTheyBegin(t *testing.T) {
+	s := newStore(t)
+	order := func(o trace.Options) string {
+		sender := trace.NewSender(s, o)
+		defer run(sender)()
+		ref := begin(t, s, nil)
+		sc := sender.Scope(ref)
+		tracer := trace.NewProvider(nil).Tracer("x")
+		ctx, outer := tracer.Start(trace.WithScope(t.Context(), sc), "outer")
+		_, inner := tracer.Start(ctx, "inner")
+		if err := sc.Send(ctx, queue.Span{Name: "point"}); err != nil {
+			t.Fatal(err)
+		}
+		inner.End()
+		outer.End()
+		sc.Flush(t.Context())
+		page, err := s.Spans(t.Context(), queue.SpanQuery{RolloutID: ref.RolloutID, Paging: queue.Paging{SortBy: "sequence_id", Limit: -1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []string
+		for _, s := range page.Items {
+			list = append(list, fmt.Sprint(s.SequenceID, " ", s.Name))
+		}
+		return strings.Join(list, ", ")
+	}
+	if got, want := order(trace.Options{Logger: quiet}), "1 point, 2 inner, 3 outer"; got != want {
+		t.Errorf("spans are numbered %s; want %s", got, want)
+	}
+	if got, want := order(trace.Options{Logger: quiet, NumberAtStart: true}), "1 outer, 2 inner, 3 point"; got != want {
+		t.Errorf("spans are numbered %s; want %s", got, want)
+	}
+}
+
 func TestALateSpanIsRefused(t *testing.T) {
 	s := newStore(t)
 	sender := trace.NewSender(s, trace.Options{Logger: quiet})
