@@ -42,7 +42,7 @@ type Options struct {
 	StoreURL string
 	// Kept has each caller keep its connection and send the spans of a rollout
 	// in one OTLP request, as aglq's workers do. Else each operation makes a
-	// connection, and each span asks for its number and travels as JSON.
+	// connection, and each span travels on its own, as JSON.
 	Kept bool
 	// Scale multiplies the operations and the callers. 0 is 1.
 	Scale float64

@@ -131,6 +131,11 @@ func (c *caller) dequeueUpdate(op int) error {
 	if err != nil {
 		return err
 	}
+	if !c.run.opts.Kept {
+		if err := c.askNumbers(ref, spansEach); err != nil {
+			return err
+		}
+	}
 	return c.finish(ref, op, manyAttributes)
 }
 
@@ -153,17 +158,18 @@ func (c *caller) finish(ref queue.AttemptRef, op int, attributes rawjson.Value) 
 	if c.run.opts.Kept {
 		send = c.sendOTLP
 	}
-	if err := send(ref, spans); err != nil {
+	if err := send(spans); err != nil {
 		return err
 	}
 	_, err := c.call("finish", 200, "/rollouts/"+ref.RolloutID+"/attempts/"+ref.AttemptID, []byte(`{"status":"succeeded"}`))
 	return err
 }
 
-// sendJSON asks for all numbers first, then sends the spans one by one.
-func (c *caller) sendJSON(ref queue.AttemptRef, spans []queue.Span) error {
+// askNumbers asks for the numbers of n spans, one by one, which are 1 and on for
+// an attempt that has none.
+func (c *caller) askNumbers(ref queue.AttemptRef, n int) error {
 	ask := fmt.Appendf(nil, `{"rollout_id":%q,"attempt_id":%q}`, ref.RolloutID, ref.AttemptID)
-	for i := range spans {
+	for i := range n {
 		answer, err := c.call("next number", 200, "/spans/next", ask)
 		if err != nil {
 			return err
@@ -171,12 +177,17 @@ func (c *caller) sendJSON(ref queue.AttemptRef, spans []queue.Span) error {
 		var next struct {
 			Number int64 `json:"sequence_id"`
 		}
-		if err := json.Unmarshal(answer, &next); err != nil || next.Number < 1 {
-			return fmt.Errorf("asking for a number was answered %.200s", answer)
+		if err := json.Unmarshal(answer, &next); err != nil || next.Number != int64(i+1) {
+			return fmt.Errorf("asking for number %d was answered %.200s", i+1, answer)
 		}
-		spans[i].SequenceID = next.Number
 	}
+	return nil
+}
+
+// sendJSON sends spans one by one, numbered from 1.
+func (c *caller) sendJSON(spans []queue.Span) error {
 	for i := range spans {
+		spans[i].SequenceID = int64(i + 1)
 		c.body = spans[i].AppendJSON(c.body[:0])
 		answer, err := c.call("span", 201, "/spans", c.body)
 		if err != nil {
@@ -189,7 +200,7 @@ func (c *caller) sendJSON(ref queue.AttemptRef, spans []queue.Span) error {
 	return nil
 }
 
-func (c *caller) sendOTLP(_ queue.AttemptRef, spans []queue.Span) error {
+func (c *caller) sendOTLP(spans []queue.Span) error {
 	c.body = otlp.Append(c.body[:0], spans)
 	began := time.Now()
 	status, answer, err := c.conn.Do("POST", "/v1/traces", "application/x-protobuf", c.body)

@@ -86,11 +86,11 @@ func (a *algorithm) batches(ctx context.Context) error {
 				o.Log(fmt.Sprintf("waiting for %d rollouts of the batch from task %d", len(pending), n))
 			}
 			switch {
-			case len(pending) == 0:
-			case o.Client == PythonLike:
+			case o.Client == PythonLike: // after the last one too, as the reference's does
 				if err := sleep(ctx, o.Poll); err != nil {
 					return err
 				}
+			case len(pending) == 0:
 			case time.Since(asked) < longPoll*9/10: // the store does not wait
 				if err := sleep(ctx, pause); err != nil {
 					return err
