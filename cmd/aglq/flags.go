@@ -53,6 +53,11 @@ func backendFlags() []cli.Flag {
 			Usage:     "`NAME` of the part of the database to work in; stores of one partition share a queue",
 			Validator: notEmpty,
 		},
+		&cli.StringFlag{
+			Name: "span-write-concern", Value: "majority", Validator: oneOf("majority", "1"),
+			Usage: "what acknowledges spans in MongoDB: `majority`, once they survive any crash, or 1, once the primary " +
+				"has them in memory, whose crash may lose those of the last moment",
+		},
 		&secondsFlag{
 			Name: "scan-debounce", Value: store.DefaultScanDebounce,
 			Usage: "least `SECONDS` between two checks for overdue attempts before calls; 0 checks before each call",

@@ -69,7 +69,7 @@ func (a *app) store(ctx context.Context, cmd *cli.Command) error {
 type server struct {
 	store *store.Store
 	queue queue.Store // it, as it is recorded
-	url   string // to reach it at
+	url   string      // to reach it at
 	log   *slog.Logger
 	app   *app
 	stop  context.CancelFunc
@@ -124,6 +124,7 @@ func openBackend(ctx context.Context, cmd *cli.Command, log *slog.Logger, record
 	}
 	o := mongo.Options{
 		URI: cmd.String("mongo-uri"), Database: cmd.String("mongo-database"), Partition: cmd.String("partition-id"), Logger: log,
+		SpansUnsafe: cmd.String("span-write-concern") == "1",
 	}
 	if recorder != nil {
 		o.Commands, o.Pool = recorder.Mongo().Commands(), recorder.Mongo().Pool()

@@ -59,6 +59,10 @@ type Options struct {
 	// Partition keeps the data apart from that of others in the database; "" is
 	// DefaultPartition.
 	Partition string
+	// SpansUnsafe acknowledges spans once the primary has them in memory. A crash of
+	// the primary may then lose those of the last moment, though their senders were
+	// told that they are stored.
+	SpansUnsafe bool
 	// Logger is where retries are reported; nil is slog.Default().
 	Logger *slog.Logger
 	// Commands and Pool, if not nil, are told of every command and of the
@@ -85,7 +89,8 @@ type Backend struct {
 	stream   stream
 	ahead    ahead
 	spanned  spanCount
-	retrying chan struct{} // held by a section that runs again
+	spansTo  *driver.Collection // under the concern that spans are written with
+	retrying chan struct{}      // held by a section that runs again
 
 	knownRollouts cache[queue.Record]
 	knownWorkers  cache[queue.Worker]
@@ -165,6 +170,9 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 			snapshot: b.database.Collection(name, options.Collection().SetReadConcern(readconcern.Snapshot())),
 			fast:     b.database.Collection(name, options.Collection().SetWriteConcern(&writeconcern.WriteConcern{W: 1})),
 		}
+	}
+	if b.spansTo = b.spans.main; o.SpansUnsafe {
+		b.spansTo = b.spans.fast
 	}
 	return b, nil
 }

@@ -30,7 +30,7 @@ func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 		}
 	}
 	stored := slices.Repeat([]bool{true}, len(spans))
-	_, err := b.spans.main.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
+	_, err := b.spansTo.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
 	existing, err := duplicates(err)
 	if err != nil {
 		return nil, wrap(err, "storing spans in MongoDB")

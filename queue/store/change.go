@@ -66,6 +66,8 @@ type section struct {
 	collections.Tx
 	now float64
 	of  *change // that is running
+	// together holds for a section that is written as a whole.
+	together bool
 	// transitions are what has been put, in order.
 	transitions []transition
 	inserted    int // rollouts put into the queue that are new
@@ -91,7 +93,7 @@ func (s *Store) commitChanges(batch []*call[*change]) {
 	for len(batch) > 0 {
 		var sec *section
 		lost, err := s.backend.Separately(ctx, func(tx collections.Tx) (err error) {
-			sec, err = s.runAll(tx, batch)
+			sec, err = s.runAll(tx, batch, false)
 			return err
 		})
 		if err != nil {
@@ -155,7 +157,7 @@ func passing(err error) bool {
 func (s *Store) commitTogether(ctx context.Context, batch []*call[*change]) error {
 	var sec *section
 	err := s.backend.Atomic(ctx, func(tx collections.Tx) (err error) {
-		sec, err = s.runAll(tx, batch)
+		sec, err = s.runAll(tx, batch, true)
 		return err
 	})
 	if err != nil {
@@ -166,8 +168,8 @@ func (s *Store) commitTogether(ctx context.Context, batch []*call[*change]) erro
 	return nil
 }
 
-func (s *Store) runAll(tx collections.Tx, batch []*call[*change]) (*section, error) {
-	sec := &section{Tx: tx, now: s.seconds()}
+func (s *Store) runAll(tx collections.Tx, batch []*call[*change], together bool) (*section, error) {
+	sec := &section{Tx: tx, now: s.seconds(), together: together}
 	if err := prefetch(tx, batch); err != nil {
 		return nil, err
 	}
@@ -176,9 +178,12 @@ func (s *Store) runAll(tx collections.Tx, batch []*call[*change]) (*section, err
 		wanted += c.item.claim
 	}
 	if wanted > 0 {
-		if err := sec.shareHead(batch, wanted); err != nil {
+		heard := s.claims.looks()
+		n, err := sec.shareHead(batch, wanted)
+		if err != nil {
 			return nil, err
 		}
+		s.claims.found(n, heard)
 	}
 	for _, c := range batch {
 		c.err = c.item.runs(sec)
@@ -209,18 +214,19 @@ func prefetch(tx collections.Tx, batch []*call[*change]) error {
 }
 
 // shareHead reads the head of the queue once for all claims of the batch and
-// deals it out in their order of arrival.
-func (sec *section) shareHead(batch []*call[*change], wanted int) error {
+// deals it out in their order of arrival. It returns how many there were.
+func (sec *section) shareHead(batch []*call[*change], wanted int) (int, error) {
 	head, err := sec.Head(wanted)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	found := len(head)
 	for _, c := range batch {
 		n := min(c.item.claim, len(head))
 		c.item.claimed = head[:n:n]
 		head = head[n:]
 	}
-	return nil
+	return found, nil
 }
 
 // spread tells waiters, claimers and the observer what a section brought.

@@ -23,8 +23,14 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.AttemptedRoll
 	defer deadline.Stop()
 	for first := true; ; first = false {
 		// Listen before looking: what is enqueued in between is heard.
-		bell := s.claims.listen()
-		out, err := s.claimAll(ctx, c, first)
+		bell, empty := s.claims.listen()
+		var out []queue.AttemptedRollout
+		var err error
+		if empty {
+			out = s.claimNothing(c.WorkerID, first)
+		} else {
+			out, err = s.claimAll(ctx, c, first)
+		}
 		if err != nil || len(out) > 0 {
 			s.claims.leave(bell)
 			return out, err
@@ -41,6 +47,14 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.AttemptedRoll
 	}
 }
 
+// claimNothing is the claim of a queue that is known to be empty.
+func (s *Store) claimNothing(workerID *string, idle bool) []queue.AttemptedRollout {
+	if idle && workerID != nil && *workerID != "" {
+		s.roster.add([]duty{{kind: foundNothing, event: queue.WorkerEvent{WorkerID: *workerID}, at: s.seconds()}})
+	}
+	return []queue.AttemptedRollout{}
+}
+
 // maxClaim is how many rollouts one section claims.
 const maxClaim = 1000
 
@@ -55,7 +69,7 @@ func (s *Store) claimAll(ctx context.Context, c queue.Claim, idle bool) ([]queue
 		if key != "" && part > 0 {
 			ctx = queue.WithIdempotencyKey(ctx, fmt.Sprintf("%s#%d", key, part))
 		}
-		got, err := s.claimNow(ctx, c, idle && part == 0)
+		got, lost, err := s.claimNow(ctx, c, idle && part == 0)
 		if err != nil && len(out) == 0 {
 			return nil, err
 		}
@@ -64,76 +78,134 @@ func (s *Store) claimAll(ctx context.Context, c queue.Claim, idle bool) ([]queue
 		} else {
 			out = append(out, got...)
 		}
-		if err != nil || len(got) < c.Limit || len(out) == wanted {
+		if err != nil || (len(got) < c.Limit && !lost) || len(out) == wanted {
 			return out, nil
 		}
 	}
 }
 
-// claimNow takes what is queued, maxClaim at most. When there is nothing, idle tells whether to
-// note that in the worker's record.
-func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) ([]queue.AttemptedRollout, error) {
-	var out []queue.AttemptedRollout
-	var places []int64
-	change := &change{claim: c.Limit}
-	change.run = func(sec *section) error {
-		out, places = make([]queue.AttemptedRollout, 0, len(change.claimed)), nil
-		return sec.once(ctx, "claim", func(refs []queue.AttemptRef) error {
-			return sec.replay(refs, func(r *queue.Record, ref queue.AttemptRef) {
-				out = append(out, asBegun(r, ref.AttemptID))
-			})
-		}, func() ([]queue.AttemptRef, error) {
-			if len(change.claimed) == 0 && idle && c.WorkerID != nil && *c.WorkerID != "" {
-				found := duty{event: queue.WorkerEvent{WorkerID: *c.WorkerID}, at: sec.now, idle: true}
-				change.duties = append(change.duties, found)
-				return nil, nil
-			}
-			var refs []queue.AttemptRef
-			var events []queue.WorkerEvent
-			for _, before := range change.claimed {
-				r := before.Clone()
-				events = r.Begin(s.newID(queue.AttemptID), c.WorkerID, true, s.lease, sec.now)
-				if err := sec.put(before, r); err != nil {
-					return nil, err
-				}
-				view := r.View()
-				out = append(out, view)
-				places = append(places, before.Place)
-				refs = append(refs, attemptRef(view.Attempt))
-			}
-			// Of a batch the worker's record shows the last.
-			sec.tell(events)
-			return refs, nil
-		})
+// claim is one claim of up to maxClaim rollouts.
+type claim struct {
+	change
+	queue.Claim
+	key  string // of the call's idempotency
+	idle bool   // note in the worker's record when there is nothing
+
+	out    []queue.AttemptedRollout
+	places []int64 // that out was queued at; nil where the answer was given before
+	lost   bool    // others took some of what it was to have
+}
+
+// claimNow takes what is queued, maxClaim at most, and reports whether there may
+// be more because others took some of it.
+func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) (out []queue.AttemptedRollout, lost bool, err error) {
+	n := &claim{Claim: c, key: queue.IdempotencyKey(ctx), idle: idle}
+	n.claim = c.Limit
+	n.run = func(sec *section) error { return s.runClaim(sec, n) }
+	n.change.lost = n.keep
+	if err := s.do(ctx, &n.change); err != nil {
+		return nil, false, err
 	}
-	change.lost = func(lost collections.Lost) bool {
-		if lost.Receipts[change.receipt] {
-			return true
+	for i := range n.places {
+		s.known.learn(attemptRef(n.out[i].Attempt), knownAttempt{place: n.places[i], mayWait: true})
+	}
+	if err := s.unstageClaims(ctx, n.out); err != nil {
+		return nil, false, err
+	}
+	return n.out, n.lost, nil
+}
+
+func (s *Store) runClaim(sec *section, c *claim) error {
+	c.out, c.places, c.lost = make([]queue.AttemptedRollout, 0, len(c.claimed)), nil, false
+	if c.key != "" {
+		answered, err := c.repeat(sec)
+		if err != nil || answered {
+			return err
 		}
-		kept := 0
-		for i := range out {
-			if !lost.Rollouts[out[i].RolloutID] {
-				out[kept] = out[i]
-				if places != nil {
-					places[kept] = places[i]
-				}
-				kept++
-			}
+	}
+	if len(c.claimed) == 0 && c.idle && c.WorkerID != nil && *c.WorkerID != "" {
+		c.duties = append(c.duties, duty{kind: foundNothing, event: queue.WorkerEvent{WorkerID: *c.WorkerID}, at: sec.now})
+		return nil
+	}
+	var refs []queue.AttemptRef
+	var events []queue.WorkerEvent
+	for _, before := range c.claimed {
+		r := before.Clone()
+		events = r.Begin(s.newID(queue.AttemptID), c.WorkerID, true, s.lease, sec.now)
+		if err := sec.put(before, r); err != nil {
+			return err
 		}
-		none := kept == 0 && len(out) > 0
-		out, places = out[:kept], places[:min(kept, len(places))]
-		return none
+		view := r.View()
+		c.out = append(c.out, view)
+		c.places = append(c.places, before.Place)
+		refs = append(refs, attemptRef(view.Attempt))
 	}
-	if err := s.do(ctx, change); err != nil {
-		return nil, err
+	sec.tell(events) // of a batch the worker's record shows the last
+	if c.key == "" || len(refs) == 0 {
+		return nil
 	}
-	for i := range places { // none where the answer was given before
-		s.known.learn(attemptRef(out[i].Attempt), knownAttempt{place: places[i], mayWait: true})
+	return sec.PutReceipt(&collections.Receipt{Key: c.key, Operation: claimOperation, Time: sec.now, Refs: refs})
+}
+
+const claimOperation = "claim"
+
+// repeat gives the answer that an earlier call with the same key got. The receipt
+// of a claim is written before the rollouts, and says what was to be claimed.
+func (c *claim) repeat(sec *section) (answered bool, err error) {
+	receipt, err := sec.receipt(c.key, claimOperation)
+	if err != nil || receipt == nil {
+		return false, err
 	}
-	if err := s.unstageClaims(ctx, out); err != nil {
-		return nil, err
+	missing := make([]*queue.Record, 0, len(receipt.Refs))
+	for _, ref := range receipt.Refs {
+		r, err := sec.Rollout(ref.RolloutID)
+		if err != nil {
+			return false, err
+		}
+		if r != nil && r.Attempt(ref.AttemptID) != nil {
+			c.out = append(c.out, asBegun(r, ref.AttemptID))
+		} else if r != nil {
+			missing = append(missing, r)
+		}
 	}
-	return out, nil
+	if len(c.out) > 0 {
+		c.lost = len(missing) > 0
+		return true, nil
+	}
+	// Whoever wrote the receipt got no further, or is about to. Writing to the
+	// rollouts keeps it from that.
+	if !sec.together {
+		return false, collections.ErrTogether
+	}
+	for _, r := range missing {
+		if err := sec.PutRollout(r.Clone()); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// keep drops from the answer what others took. A claim that got nothing for that
+// reason runs again.
+func (c *claim) keep(lost collections.Lost) (again bool) {
+	if lost.Receipts[c.receipt] {
+		return true
+	}
+	kept := 0
+	for i := range c.out {
+		if lost.Rollouts[c.out[i].RolloutID] {
+			c.lost = true
+			continue
+		}
+		c.out[kept] = c.out[i]
+		if c.places != nil {
+			c.places[kept] = c.places[i]
+		}
+		kept++
+	}
+	again = kept == 0 && len(c.out) > 0
+	c.out, c.places = c.out[:kept], c.places[:min(kept, len(c.places))]
+	return again
 }
 
 // Unclaim implements queue.Store.
@@ -161,9 +233,16 @@ func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) error {
 
 // claimers are the claims that wait for the queue to fill, longest first. One
 // new rollout wakes one of them.
+//
+// It also knows whether the queue is empty: a look has found it so, and nothing
+// has been heard since. Claims that wait need not look then, for they will hear.
+// Those that do not wait look all the same, since another process may have been
+// answered before this one hears of it.
 type claimers struct {
 	mu      sync.Mutex
 	waiting []*bell
+	heard   int // how often something may have been queued
+	empty   bool
 }
 
 // bell wakes one waiting claim.
@@ -171,12 +250,12 @@ type bell struct {
 	rung chan struct{} // closed when there may be something
 }
 
-func (c *claimers) listen() *bell {
-	b := &bell{rung: make(chan struct{})}
+func (c *claimers) listen() (b *bell, empty bool) {
+	b = &bell{rung: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = append(c.waiting, b)
-	return b
+	return b, c.empty
 }
 
 // leave ends listening. A bell that was rung and not followed rings the next.
@@ -198,7 +277,22 @@ func (c *claimers) wake(n int) {
 	c.ring(n)
 }
 
+// looks begins a look at the queue, and found ends it.
+func (c *claimers) looks() (heard int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heard
+}
+
+func (c *claimers) found(n, heard int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.empty = n == 0 && c.heard == heard
+}
+
 func (c *claimers) ring(n int) {
+	c.heard++
+	c.empty = false
 	n = min(n, len(c.waiting))
 	for _, b := range c.waiting[:n] {
 		close(b.rung)

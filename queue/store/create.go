@@ -188,15 +188,11 @@ func (sec *section) once(ctx context.Context, operation string,
 		_, err := first()
 		return err
 	}
-	sec.of.receipt = key
-	receipt, err := sec.Receipt(key)
+	receipt, err := sec.receipt(key, operation)
 	if err != nil {
 		return err
 	}
 	if receipt != nil {
-		if receipt.Operation != operation {
-			return queue.Errorf(queue.Conflict, "idempotency key %q was used for another operation (%s); use a new key for each call", key, receipt.Operation)
-		}
 		return again(receipt.Refs)
 	}
 	refs, err := first()
@@ -204,6 +200,16 @@ func (sec *section) once(ctx context.Context, operation string,
 		return err
 	}
 	return sec.PutReceipt(&collections.Receipt{Key: key, Operation: operation, Time: sec.now, Refs: refs})
+}
+
+// receipt is what an earlier call of the operation left under the key.
+func (sec *section) receipt(key, operation string) (*collections.Receipt, error) {
+	sec.of.receipt = key
+	r, err := sec.Receipt(key)
+	if err == nil && r != nil && r.Operation != operation {
+		return nil, queue.Errorf(queue.Conflict, "idempotency key %q was used for another operation (%s); use a new key for each call", key, r.Operation)
+	}
+	return r, err
 }
 
 // replay walks what an earlier call created.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 )
 
 // roster holds what attempts mean for the records of their workers, until it is
@@ -17,24 +18,39 @@ import (
 type roster struct {
 	mu      sync.Mutex
 	pending map[string][]duty // by worker
+	order   []string          // of workers in pending, as they were first heard of
 	wake    chan struct{}     // shared with beats
 
-	writing sync.Mutex // one flush at a time
+	writing sync.Mutex        // one flush at a time
+	going   map[string][]duty // what it writes
+	written generations[string, queue.Worker]
 }
 
 // duty is one thing that a worker's record is to show.
 type duty struct {
-	event queue.WorkerEvent
+	kind  dutyKind
+	event queue.WorkerEvent // the worker, and what happened to its attempt
+	stats rawjson.Value     // that came with a heartbeat
 	at    float64
-	idle  bool // a claim found nothing; event holds the worker only
 }
 
+type dutyKind int
+
+const (
+	attemptChanged dutyKind = iota
+	foundNothing            // a claim met an empty queue
+	heartbeat
+)
+
 func (d duty) apply(w *queue.Worker) {
-	if d.idle {
+	switch d.kind {
+	case attemptChanged:
+		w.Apply(d.event, d.at)
+	case foundNothing:
 		w.FoundNothing(d.at)
-		return
+	case heartbeat:
+		w.Beat(d.stats, d.at)
 	}
-	w.Apply(d.event, d.at)
 }
 
 func (r *roster) add(duties []duty) {
@@ -47,6 +63,9 @@ func (r *roster) add(duties []duty) {
 		r.pending = make(map[string][]duty)
 	}
 	for _, d := range duties {
+		if _, ok := r.pending[d.event.WorkerID]; !ok {
+			r.order = append(r.order, d.event.WorkerID)
+		}
 		r.pending[d.event.WorkerID] = append(r.pending[d.event.WorkerID], d)
 	}
 	select {
@@ -59,18 +78,26 @@ func (r *roster) add(duties []duty) {
 func (r *roster) take(workerID string) []duty {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	list := r.pending[workerID]
-	delete(r.pending, workerID)
-	return list
+	return r.remove(workerID)
 }
 
 // giveBack returns what a failed change did not write, ahead of what came since.
 func (r *roster) giveBack(workerID string, list []duty) {
 	r.mu.Lock()
-	later := r.pending[workerID]
-	delete(r.pending, workerID)
+	later := r.remove(workerID)
 	r.mu.Unlock()
 	r.add(append(slices.Clip(list), later...))
+}
+
+// remove is called with mu held.
+func (r *roster) remove(workerID string) []duty {
+	list, ok := r.pending[workerID]
+	if ok {
+		delete(r.pending, workerID)
+		at := slices.Index(r.order, workerID)
+		r.order = slices.Delete(r.order, at, at+1)
+	}
+	return list
 }
 
 // rosterBatch is how many workers one section writes.
@@ -82,15 +109,20 @@ func (r *roster) flush(s *Store) {
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	r.mu.Lock()
-	pending := r.pending
-	r.pending = nil
+	pending, order := r.pending, r.order
+	r.pending, r.order, r.going = nil, nil, pending
 	r.mu.Unlock()
 	if len(pending) == 0 {
 		return
 	}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.going = nil
+	}()
 	ctx, cancel := s.commitContext(s.asCaller(context.Background(), beatCaller))
 	defer cancel()
-	for ids := range slices.Chunk(slices.Sorted(maps.Keys(pending)), rosterBatch) {
+	for ids := range slices.Chunk(order, rosterBatch) {
 		if err := r.write(ctx, s, ids, pending); err != nil {
 			s.log.Warn("records of workers not written yet", "workers", len(ids), "error", err)
 			for _, id := range ids {
@@ -109,7 +141,11 @@ func (r *roster) write(ctx context.Context, s *Store, ids []string, pending map[
 			}
 			sec := &section{Tx: tx}
 			for _, id := range ids {
-				if err := sec.worker(id, func(w *queue.Worker) { applyAll(w, pending[id]) }); err != nil {
+				err := sec.worker(id, func(w *queue.Worker) {
+					applyAll(w, pending[id])
+					r.written.learn(id, *w)
+				})
+				if err != nil {
 					return err
 				}
 			}
@@ -121,6 +157,28 @@ func (r *roster) write(ctx context.Context, s *Store, ids []string, pending map[
 		ids = slices.Collect(maps.Keys(lost.Workers))
 	}
 	return nil
+}
+
+// show is a worker's record with all that waits to be written. What another
+// process wrote since this one did may be missing.
+func (r *roster) show(ctx context.Context, s *Store, id string) (*queue.Worker, error) {
+	w, ok := r.written.look(id)
+	if !ok {
+		stored, err := s.backend.Worker(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if stored == nil {
+			stored = queue.NewWorker(id)
+		}
+		w = *stored
+		r.written.learn(id, w)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	applyAll(&w, r.going[id])
+	applyAll(&w, r.pending[id])
+	return &w, nil
 }
 
 func applyAll(w *queue.Worker, duties []duty) {

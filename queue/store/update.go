@@ -60,9 +60,10 @@ func (s *Store) UpdateAttempt(ctx context.Context, rolloutID, attemptID string, 
 
 // Heartbeat implements queue.Store.
 func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.HeartbeatAnswer, error) {
-	if len(h.Held) > 0 {
-		s.settle()
+	if len(h.Held) == 0 {
+		return s.idleHeartbeat(ctx, h)
 	}
+	s.settle()
 	pending := s.roster.take(h.WorkerID)
 	var out queue.HeartbeatAnswer
 	c := &change{workers: []string{h.WorkerID}}
@@ -89,6 +90,18 @@ func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.Heartbe
 		s.roster.giveBack(h.WorkerID, pending)
 	}
 	return out, err
+}
+
+// idleHeartbeat is one that renews no attempt, so that it can be written behind.
+func (s *Store) idleHeartbeat(ctx context.Context, h queue.Heartbeat) (out queue.HeartbeatAnswer, err error) {
+	w, err := s.roster.show(ctx, s, h.WorkerID)
+	if err != nil {
+		return out, err
+	}
+	beat := duty{kind: heartbeat, event: queue.WorkerEvent{WorkerID: h.WorkerID}, stats: h.Stats, at: s.seconds()}
+	s.roster.add([]duty{beat})
+	beat.apply(w)
+	return queue.HeartbeatAnswer{Worker: *w, Held: []queue.HeldAttempt{}}, nil
 }
 
 func (sec *section) renew(ref queue.AttemptRef) (queue.HeldAttempt, error) {
