@@ -2,6 +2,7 @@ package llmproxy
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"sync"
@@ -83,20 +84,30 @@ func (p *Proxy) probeAll(ctx context.Context, order []*model) func(func(named, e
 }
 
 func (p *Proxy) probe(ctx context.Context, u *upstream) error {
+	_, err := p.ask(ctx, u)
+	return err
+}
+
+// ask is what an upstream answers to GET /v1/models.
+func (p *Proxy) ask(ctx context.Context, u *upstream) (rawjson.Value, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.APIBase+"/models", nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	(&call{p: p, r: req}).setHeaders(req.Header, u)
 	resp, err := p.client.RoundTrip(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resp.Body.Close()
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return queue.Errorf(queue.Unavailable, "status %d", resp.StatusCode)
+		return nil, queue.Errorf(queue.Unavailable, "status %d", resp.StatusCode)
 	}
-	return nil
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxTable))
+	if err != nil {
+		return nil, err
+	}
+	return rawjson.Parse(text)
 }
 
 // adminModels shows the model table, and replaces it.
@@ -174,9 +185,9 @@ func withoutPassword(base string) string {
 }
 
 // listModels answers GET /v1/models in the words of the caller's API.
-func (p *Proxy) listModels(w http.ResponseWriter, speaks protocol) {
+func (p *Proxy) listModels(w http.ResponseWriter, r *http.Request, speaks protocol) {
 	list := array{buf: []byte{'['}}
-	names := p.ModelNames()
+	names := p.allNames(r.Context())
 	for i, name := range names {
 		if i > 0 {
 			list.buf = append(list.buf, ',')
@@ -201,6 +212,30 @@ func (p *Proxy) listModels(w http.ResponseWriter, speaks protocol) {
 		out.text("object", "list")
 	}
 	writeJSON(w, http.StatusOK, out.close())
+}
+
+// allNames lists the models of the table, and in place of an entry for all
+// others what its upstream lists.
+func (p *Proxy) allNames(ctx context.Context) []string {
+	var names []string
+	for _, name := range p.ModelNames() {
+		if name != AnyModel {
+			names = append(names, name)
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		defer cancel()
+		for _, u := range p.models.Load().find(AnyModel).candidates(time.Now())[:1] {
+			body, err := p.ask(ctx, u)
+			if err != nil {
+				p.log.Debug("an upstream does not list its models", "upstream", u.APIBase, "error", err)
+			}
+			for m := range body.Get("data").Elements() {
+				names = append(names, m.Get("id").Text())
+			}
+		}
+	}
+	return names
 }
 
 func (p *Proxy) oneModel(w http.ResponseWriter, escaped string, speaks protocol) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 )
 
 // keyring holds the keys that open something; an empty one is open to all.
@@ -40,6 +41,21 @@ func (p *Proxy) allowed(r *http.Request) bool {
 	}
 	_, secret := refOfKey(key)
 	return p.keys.opens(secret)
+}
+
+// ofForeignPage reports whether a browser makes the call for a page that does
+// not come from this machine: such pages reach what listens here only.
+func ofForeignPage(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	u, err := url.Parse(origin)
+	if err != nil {
+		return true
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() != "localhost" && (err != nil || !addr.IsLoopback())
 }
 
 // mayAdminister reports whether a call may see and change the model table:

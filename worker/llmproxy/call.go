@@ -219,9 +219,7 @@ func (c *call) forward() error {
 		if err != nil {
 			return err
 		}
-		c.upstream = u
-		again, err := c.try(u, c.retries >= c.p.opts.Retries)
-		c.model.release(u)
+		again, err := c.hold(u)
 		if again == nil {
 			return err
 		}
@@ -240,6 +238,13 @@ func (c *call) forward() error {
 			}
 		}
 	}
+}
+
+// hold makes the call of an upstream that was acquired, and releases it.
+func (c *call) hold(u *upstream) (*retry, error) {
+	defer c.model.release(u)
+	c.upstream = u
+	return c.try(u, c.retries >= c.p.opts.Retries)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -95,6 +95,9 @@ func (c *call) deliverWhole(u *upstream, header http.Header, body []byte) error 
 	switch {
 	case err == nil:
 		c.answer = answer
+		if failure := present(answer.Get("error")); failure != nil { // some say 200 to it
+			c.settle(OutcomeUpstreamError, upstreamMessage(body))
+		}
 		c.settle(OutcomeOK, "")
 	case c.endpoint.protocol() != u.protocol():
 		c.settle(OutcomeUpstreamError, "the answer is not JSON")
@@ -222,6 +225,7 @@ func (c *call) deliverStream(u *upstream, ctx context.Context, resp *http.Respon
 		}
 		if translator == nil {
 			_, _ = out.Write((*buf)[:n]) // out keeps the error
+			silence.reset()              // a slow client is not the upstream's fault
 		}
 		events.feed((*buf)[:n], receive)
 	}

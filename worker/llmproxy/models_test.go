@@ -316,6 +316,9 @@ func TestAnyModel(t *testing.T) {
 	if got := r.chatWith("whatever"); got.status != 200 || r.upstream.Requests()[0].Model != "whatever" {
 		t.Errorf("status %d, %+v", got.status, r.upstream.Requests())
 	}
+	if got := r.do("GET", "/v1/models", ""); !strings.Contains(got.text, `"id":"fake"`) || strings.Contains(got.text, `"*"`) {
+		t.Errorf("models: %s", got.text) // the upstream's list
+	}
 }
 
 func TestKeys(t *testing.T) {
@@ -347,6 +350,20 @@ func TestKeys(t *testing.T) {
 	}
 	if n := len(r.spans()); n != 2 {
 		t.Errorf("%d spans, want 2", n)
+	}
+}
+
+// TestForeignPages keeps web pages from calling a proxy without keys.
+func TestForeignPages(t *testing.T) {
+	r := newRig(t, nil, nil)
+	for origin, status := range map[string]int{"https://evil.example": 403, "null": 403, "http://localhost:3000": 200, "http://127.0.0.1": 200} {
+		if got := r.do("POST", "/v1/chat/completions", hello+"}", "Origin", origin); got.status != status {
+			t.Errorf("%s: status %d: %s", origin, got.status, got.text)
+		}
+	}
+	r = newRig(t, nil, func(o *llmproxy.Options) { o.Keys = []string{"k"} })
+	if got := r.do("POST", "/v1/chat/completions", hello+"}", "Origin", "https://tool.example", "X-Api-Key", "k"); got.status != 200 {
+		t.Errorf("with a key: status %d: %s", got.status, got.text)
 	}
 }
 

@@ -235,7 +235,7 @@ func (e endpoint) protocol() protocol {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.running.Add(1)
 	defer p.running.Done()
-	defer p.recoverPanic(w, r)
+	defer p.recoverPanic(r)
 	ref, path := attribute(r)
 	path = strings.TrimSuffix(path, "/")
 	if rest, ok := strings.CutPrefix(path, "/v1"); ok {
@@ -247,6 +247,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		speaks = anthropic
 	}
 	switch {
+	case len(p.keys) == 0 && ofForeignPage(r):
+		refuse(w, speaks, &refusal{
+			status: http.StatusForbidden, kind: "permission_error",
+			msg: "a page of " + r.Header.Get("Origin") + " may not call a proxy that asks for no key",
+		})
 	case path == "/health":
 		p.health(w, r)
 	case path == "/metrics" && p.opts.Metrics != nil:
@@ -261,7 +266,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", http.MethodPost)
 		refuse(w, speaks, &refusal{status: http.StatusMethodNotAllowed, kind: "invalid_request_error", msg: "use POST"})
 	case path == "/models" && r.Method == http.MethodGet:
-		p.listModels(w, speaks)
+		p.listModels(w, r, speaks)
 	case strings.HasPrefix(path, "/models/") && r.Method == http.MethodGet:
 		p.oneModel(w, strings.TrimPrefix(path, "/models/"), speaks)
 	default:
@@ -272,17 +277,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// recoverPanic keeps a fault in one call from the others.
-func (p *Proxy) recoverPanic(w http.ResponseWriter, r *http.Request) {
+// recoverPanic keeps a fault in one call from the others. The answer may have
+// been begun, so all that is left is to cut the connection.
+func (p *Proxy) recoverPanic(r *http.Request) {
 	cause := recover()
 	if cause == nil {
 		return
 	}
-	if cause == http.ErrAbortHandler {
-		panic(cause)
+	if cause != http.ErrAbortHandler {
+		p.log.Error("handler panicked", "method", r.Method, "path", r.URL.Path, "panic", cause, "stack", string(debug.Stack()))
 	}
-	p.log.Error("handler panicked", "method", r.Method, "path", r.URL.Path, "panic", cause, "stack", string(debug.Stack()))
-	refuse(w, openAI, &refusal{status: http.StatusInternalServerError, kind: "api_error", msg: "a fault of the proxy; its log has more"})
+	panic(http.ErrAbortHandler)
 }
 
 const (

@@ -115,7 +115,10 @@ func (c *call) facts(u usage) *object {
 	if user := c.body.Get("user").Text(); user != "" {
 		o.text("llm.user", user)
 	}
-	o.text("metadata.requester_custom_headers", "{'x-rollout-id': '"+c.ref.RolloutID+"', 'x-attempt-id': '"+c.ref.AttemptID+"'}")
+	var headers object
+	headers.text("x-rollout-id", c.ref.RolloutID)
+	headers.text("x-attempt-id", c.ref.AttemptID)
+	o.text("metadata.requester_custom_headers", pythonLiteral(headers.close()))
 	if u.total > 0 {
 		o.int("gen_ai.usage.prompt_tokens", u.prompt)
 		o.int("gen_ai.usage.completion_tokens", u.completion)

@@ -46,7 +46,7 @@ func tryReference(t *testing.T, backend ...string) {
 	report := filepath.Join(t.TempDir(), "report.xml")
 	pytest := exec.CommandContext(t.Context(), python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml", report, ".")
 	pytest.Dir = "python"
-	pytest.Env = append(os.Environ(), "AGLQ_COMPAT_URL="+server.URL, "PYTHONDONTWRITEBYTECODE=1")
+	pytest.Env = append(os.Environ(), "AGLQ_COMPAT_URL="+server.URL, "AGLQ_COMPAT_LLM="+startLLMProxy(t, server.URL), "PYTHONDONTWRITEBYTECODE=1")
 	pytest.WaitDelay = 10 * time.Second
 	out, runErr := pytest.CombinedOutput()
 
