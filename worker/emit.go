@@ -90,8 +90,6 @@ func (t *Task) sendBuilt(ctx context.Context, s queue.Span, err error) error {
 	return t.scope.Send(ctx, s)
 }
 
-const statusOK = `{"status_code":"OK","description":null}`
-
 // object writes a JSON object.
 type object struct{ buf []byte }
 

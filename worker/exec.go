@@ -16,6 +16,7 @@ import (
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/queue/semconv"
 )
 
 // ExecOptions says which program runs the tasks.
@@ -157,7 +158,7 @@ func (o ExecOptions) span(state *os.ProcessState, out *output, failure error) qu
 	a.int("aglq.stdout.bytes", out.stdout.total)
 	a.text("aglq.stderr.tail", out.stderr.String())
 	a.int("aglq.stderr.bytes", out.stderr.total)
-	s := queue.Span{Name: execSpan, Attributes: a.close(), Status: rawjson.Value(statusOK)}
+	s := queue.Span{Name: execSpan, Attributes: a.close(), Status: semconv.StatusOK}
 	if failure != nil {
 		status := rawjson.AppendString([]byte(`{"status_code":"ERROR","description":`), failure.Error())
 		s.Status = append(status, '}')

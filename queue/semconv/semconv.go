@@ -4,6 +4,8 @@
 // and algorithms read it.
 package semconv
 
+import "github.com/aglq/aglq/queue/rawjson"
+
 // Names of the spans that emitters make.
 const (
 	AnnotationSpan = "agentlightning.annotation"
@@ -54,3 +56,6 @@ const (
 	ResponseTokenIDs = "response_token_ids"
 	LogprobsContent  = "logprobs.content"
 )
+
+// StatusOK is the status of a span that went well.
+var StatusOK = rawjson.Value(`{"status_code":"OK","description":null}`)

@@ -31,8 +31,6 @@ import (
 // nobody's.
 var ErrNoTask = errors.New("the context belongs to no task: use the one that the handler was given")
 
-const statusOK = `{"status_code":"OK","description":null}`
-
 // Send sends a span, see trace.Scope.Send.
 func Send(ctx context.Context, s queue.Span) error {
 	sc := trace.ScopeOf(ctx)
@@ -114,7 +112,7 @@ func AnnotationSpan(attributes ...any) (queue.Span, error) {
 	if err := semconv.Check(flat); err != nil {
 		return queue.Span{}, err
 	}
-	return queue.Span{Name: semconv.AnnotationSpan, Attributes: semconv.Sanitize(flat), Status: rawjson.Value(statusOK)}, nil
+	return queue.Span{Name: semconv.AnnotationSpan, Attributes: semconv.Sanitize(flat), Status: semconv.StatusOK}, nil
 }
 
 // Message sends a text.
@@ -149,7 +147,7 @@ func ObjectSpan(value any, attributes ...any) (queue.Span, error) {
 		own = object(v)
 	}
 	flat, err := flatten(own, attributes)
-	return queue.Span{Name: semconv.ObjectSpan, Attributes: semconv.Sanitize(flat), Status: rawjson.Value(statusOK)}, err
+	return queue.Span{Name: semconv.ObjectSpan, Attributes: semconv.Sanitize(flat), Status: semconv.StatusOK}, err
 }
 
 // object writes the type and the text of a value. Types have Python's names, which
@@ -222,7 +220,7 @@ func Exception(ctx context.Context, err error, attributes ...any) error {
 // told is no error.
 func ExceptionSpan(f Failure, attributes ...any) (queue.Span, error) {
 	flat, err := flatten(exception(f), attributes)
-	return queue.Span{Name: semconv.ExceptionSpan, Attributes: semconv.Sanitize(flat), Status: rawjson.Value(statusOK)}, err
+	return queue.Span{Name: semconv.ExceptionSpan, Attributes: semconv.Sanitize(flat), Status: semconv.StatusOK}, err
 }
 
 // Mark makes a span one that failed, at a time in Unix seconds: its status says so,

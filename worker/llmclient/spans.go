@@ -142,7 +142,7 @@ func toolSpans(response rawjson.Value) []queue.Span {
 			w.raw("tool.call.id", call.Get("id"))
 			w.text("tool.call.type", "function")
 			spans = append(spans, queue.Span{
-				Name: "tool_call." + name.Text(), SpanID: newSpanID(), Attributes: append(w.dst, '}'), Status: rawjson.Value(statusOK),
+				Name: "tool_call." + name.Text(), SpanID: newSpanID(), Attributes: append(w.dst, '}'), Status: semconv.StatusOK,
 			})
 		}
 	}

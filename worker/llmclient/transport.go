@@ -173,7 +173,7 @@ func (c *call) send(response rawjson.Value, cause error) {
 	end := c.scope.Now()
 	span := queue.Span{
 		Name: semconv.ChatSpan, TraceID: traceID.String(), SpanID: newSpanID(), Attributes: attributes,
-		SequenceID: c.number, StartTime: &c.began, EndTime: &end, Status: rawjson.Value(statusOK),
+		SequenceID: c.number, StartTime: &c.began, EndTime: &end, Status: semconv.StatusOK,
 	}
 	if parent.IsValid() {
 		id := parent.String()
@@ -188,7 +188,5 @@ func (c *call) send(response rawjson.Value, cause error) {
 	}
 	_ = c.scope.Send(c.ctx, span)
 }
-
-const statusOK = `{"status_code":"OK","description":null}`
 
 func newSpanID() string { return trace.NewSpanID().String() }
