@@ -21,7 +21,7 @@ type series struct {
 type data struct {
 	start, end float64
 	series     map[string][]*series
-	looks      []float64 // see times
+	looks      []float64 // when it was looked, in order; a series may begin later
 }
 
 func (d *data) seconds() float64 { return d.end - d.start }
@@ -109,32 +109,14 @@ func increaseOf(list []*series, began, from, to float64) (sum float64) {
 // rates are the least and the greatest rate between two looks, of all series
 // together.
 func (d *data) rates(list []*series) (least, greatest float64) {
-	times := d.times()
-	for i := 1; i < len(times); i++ {
-		rate := increaseOf(list, d.start, times[i-1], times[i]) / (times[i] - times[i-1])
+	for i := 1; i < len(d.looks); i++ {
+		rate := increaseOf(list, d.start, d.looks[i-1], d.looks[i]) / (d.looks[i] - d.looks[i-1])
 		if i == 1 {
 			least = rate
 		}
 		least, greatest = min(least, rate), max(greatest, rate)
 	}
 	return least, greatest
-}
-
-// times are when anything was looked at: a series that begins late was not there
-// before.
-func (d *data) times() []float64 {
-	if d.looks == nil {
-		for _, list := range d.series {
-			for _, s := range list {
-				for _, p := range s.samples {
-					d.looks = append(d.looks, p.at)
-				}
-			}
-		}
-		slices.Sort(d.looks)
-		d.looks = slices.CompactFunc(d.looks, func(a, b float64) bool { return math.Abs(a-b) <= slack })
-	}
-	return d.looks
 }
 
 // distribution is what a histogram gained, by its buckets' upper bounds.

@@ -230,7 +230,7 @@ func (d *data) row(g *group) *Row {
 // cut is the last look up to the middle: where the first half ends.
 func (d *data) cut(middle float64) float64 {
 	cut := d.start
-	for _, at := range d.times() {
+	for _, at := range d.looks {
 		if at <= middle+slack {
 			cut = at
 		}

@@ -38,6 +38,9 @@ type prometheus struct {
 func (p *prometheus) read(ctx context.Context, start, end time.Time, every time.Duration) (*data, error) {
 	whole := end.Sub(start)
 	d := &data{start: unix(start), end: unix(end), series: map[string][]*series{}}
+	for at := start; !at.After(end); at = at.Add(every) {
+		d.looks = append(d.looks, unix(at))
+	}
 	ask := func(name string, every time.Duration) error {
 		found, err := p.rangeOf(ctx, name, start, end, every)
 		d.series[name] = found
@@ -123,6 +126,7 @@ func (s *scraper) read(ctx context.Context, whole time.Duration) (*data, error) 
 		if n == 0 {
 			d.start = unix(at)
 		}
+		d.looks = append(d.looks, unix(at))
 		d.end = unix(at)
 		left := whole - time.Since(start)
 		if n > 0 && left <= 0 {

@@ -25,7 +25,7 @@ func taskName(n int) string { return "task-" + strconv.Itoa(n) }
 // span would cost the driver more than the store it measures.
 type dressing []rawjson.Value
 
-const dressings = 512
+const dressings = 256
 
 func newDressing(seed uint64) dressing {
 	rng := rand.New(rand.NewPCG(seed, 0))

@@ -172,7 +172,7 @@ func TestLimitEndsTheRun(t *testing.T) {
 func TestAttributesAreAsLargeAsTheReferences(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	keys, bytes := 0, 0
-	const n = 2000
+	const n = 1000
 	for range n {
 		text := randomAttributes(rng)
 		var object map[string]string
