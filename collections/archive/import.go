@@ -43,12 +43,12 @@ func Import(ctx context.Context, into collections.Backend, items Items, o Option
 		}
 	}
 	for item, err := range items {
+		if ctx.Err() != nil {
+			return im.report, ctx.Err()
+		}
 		if err != nil {
 			// What came before is right as far as it goes.
 			return im.report, errors.Join(err, im.finish())
-		}
-		if err := ctx.Err(); err != nil {
-			return im.report, err
 		}
 		if err := im.take(item); err != nil {
 			return im.report, err
@@ -72,17 +72,18 @@ type importer struct {
 	rollouts  batch[Item]
 	spans     batch[queue.Span]
 
-	latest *queue.ResourcesUpdate
-	// group is what is known of the rollouts whose spans come next.
-	group map[string]*member
-	full  bool // the group's spans have begun
+	latest *queue.ResourcesUpdate // without its payload
+	// group and older are the rollouts whose spans may come: the last ones, a
+	// group's worth at least.
+	group, older map[string]*member
+	spansCame    bool // since the last rollout
 }
 
-// member is a rollout of the group.
+// member is what the spans of a rollout need to know of it.
 type member struct {
 	counter int64
-	alien   bool // another rollout has its id
-	left    int64
+	alien   bool  // another rollout has its id
+	left    int64 // spans left out for that
 }
 
 // batch gathers what is stored together.
@@ -123,7 +124,7 @@ func (im *importer) take(i Item) error {
 	switch {
 	case i.Resources != nil:
 		if i.Latest {
-			im.latest = i.Resources
+			im.latest = &queue.ResourcesUpdate{ResourcesID: i.Resources.ResourcesID, UpdateTime: i.Resources.UpdateTime}
 		}
 		if im.resources.add(i.Resources, len(i.Resources.Resources), batchRollouts) {
 			return im.storeResources()
@@ -133,21 +134,22 @@ func (im *importer) take(i Item) error {
 			return im.storeWorkers()
 		}
 	case i.Rollout != nil:
-		if im.full {
+		if im.spansCame {
 			if err := im.flush(); err != nil {
 				return err
 			}
-			im.endGroup()
+			im.forgetGroups()
 		}
+		im.remember(i.Rollout.Rollout.RolloutID, &member{counter: i.Counter})
 		if im.rollouts.add(i, payloadSize(i.Rollout), batchRollouts) {
 			return im.storeRollouts()
 		}
 	case i.Span != nil:
-		if !im.full {
+		if !im.spansCame {
 			if err := im.flush(); err != nil {
 				return err
 			}
-			im.full = true
+			im.spansCame = true
 		}
 		if im.spans.add(*i.Span, i.Span.Size(), batchSpans) {
 			return im.storeSpans()
@@ -177,18 +179,40 @@ func (im *importer) flush() error {
 // finish is flush at the end of the items.
 func (im *importer) finish() error {
 	err := im.flush()
-	im.endGroup()
+	im.forgetGroups()
 	return err
 }
 
-// endGroup forgets the rollouts whose spans have all come.
-func (im *importer) endGroup() {
-	for id, m := range im.group {
+// remember keeps a rollout for its spans, and forgets those whose spans cannot
+// come any more.
+func (im *importer) remember(id string, m *member) {
+	if im.group == nil || len(im.group) >= groupSize {
+		im.forget(im.older)
+		im.older, im.group = im.group, make(map[string]*member, groupSize)
+	}
+	im.group[id] = m
+}
+
+// member finds a rollout that is remembered, nil for none.
+func (im *importer) member(id string) *member {
+	if m := im.group[id]; m != nil {
+		return m
+	}
+	return im.older[id]
+}
+
+func (im *importer) forget(group map[string]*member) {
+	for id, m := range group {
 		if m.left > 0 {
 			im.report.problem("%d spans of rollout %s were left out with it", m.left, id)
 		}
 	}
-	im.group, im.full = nil, false
+}
+
+func (im *importer) forgetGroups() {
+	im.forget(im.older)
+	im.forget(im.group)
+	im.older, im.group, im.spansCame = nil, nil, false
 }
 
 // refusal reports whether err concerns what was to be stored, not the backend.
@@ -342,12 +366,6 @@ func (im *importer) storeRollouts() error {
 	if err := im.storeWorkers(); err != nil {
 		return err
 	}
-	if im.group == nil {
-		im.group = make(map[string]*member)
-	}
-	for _, i := range items {
-		im.group[i.Rollout.Rollout.RolloutID] = &member{counter: i.Counter}
-	}
 	err := im.raise(items)
 	for range insertTries {
 		if err == nil {
@@ -457,7 +475,7 @@ func (im *importer) compare(done *Report, there *queue.Record, item *Item) {
 	default:
 		done.Conflicts++
 		done.problem("rollout %s is there already and differs; it was left as it is", id)
-		im.group[id].alien = true
+		im.member(id).alien = true
 	}
 }
 

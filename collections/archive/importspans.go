@@ -30,7 +30,7 @@ func (im *importer) storeSpans() error {
 // another one here.
 func (im *importer) chooseSpans(spans []queue.Span) []queue.Span {
 	return slices.DeleteFunc(spans, func(s queue.Span) bool {
-		m := im.group[s.RolloutID]
+		m := im.member(s.RolloutID)
 		switch {
 		case m == nil:
 			im.report.Refused++
@@ -47,14 +47,14 @@ func (im *importer) chooseSpans(spans []queue.Span) []queue.Span {
 func (im *importer) raiseBySpans(spans []queue.Span) error {
 	risen := map[string]bool{}
 	for i := range spans {
-		m := im.group[spans[i].RolloutID]
+		m := im.member(spans[i].RolloutID)
 		if n := spans[i].SequenceID; n > m.counter {
 			m.counter, risen[spans[i].RolloutID] = n, true
 		}
 	}
 	raises := make([]collections.Counter, 0, len(risen))
 	for id := range risen {
-		raises = append(raises, collections.Counter{RolloutID: id, N: im.group[id].counter})
+		raises = append(raises, collections.Counter{RolloutID: id, N: im.member(id).counter})
 	}
 	if len(raises) == 0 {
 		return nil

@@ -17,8 +17,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(mongotest.Tests{M: m}) }
 
-func ptr[T any](v T) *T { return &v }
-
 func inMemory() *memory.Backend { return memory.New(memory.Options{}) }
 
 // stock is what a partition may hold.
