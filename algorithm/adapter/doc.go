@@ -6,7 +6,8 @@
 //   - [ProxyTriplets] makes triplets from the spans of an LLM proxy.
 //
 // Each takes the spans of one attempt. Their zero values give what the
-// reference's classes of like purpose give; [Stream] applies one to any number of
+// reference's classes of like purpose give, save where those lose something
+// (docs/adapters.md lists the cases); [Stream] applies one to any number of
 // rollouts, a few at a time in memory. An adapter holds no state: it is safe for
 // concurrent use.
 package adapter
