@@ -46,7 +46,8 @@ async def recorded(store):
         if number == 1:
             sequence = await store.get_next_span_sequence_id(*ids)
             reward = {"agentlightning.reward.0.name": "primary", "agentlightning.reward.0.value": 0.75}
-            await store.add_span(make_span(*ids, sequence, name="agentlightning.annotation", attributes=reward))
+            now = time.time()  # a span with calls within it would be taken for their parent
+            await store.add_span(make_span(*ids, sequence, name="agentlightning.annotation", attributes=reward, start_time=now, end_time=now))
     return await store.query_spans(*ids)
 
 
