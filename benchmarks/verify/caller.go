@@ -85,7 +85,7 @@ func (c *caller) make(ctx context.Context, call *Call, repeatable bool, do func(
 	if outcome == Ok {
 		call.Error = ""
 	}
-	call.Outcome = outcome
+	call.Outcome, call.Ended = outcome, err != nil && ctx.Err() != nil
 	c.rec.end(call)
 	return err
 }

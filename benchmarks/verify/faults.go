@@ -46,7 +46,7 @@ type planned struct {
 	along  bool          // with the one before it, not after it
 }
 
-// schedule plans faults for that time. Every sixth gap is long enough for
+// schedule plans faults for that time. Every fifth gap is long enough for
 // everything to be well again: only then can it be told that a waiter was woken
 // late. A short run has neither; its end is calm.
 func schedule(rng *rand.Rand, kinds []FaultKind, total time.Duration) []planned {
@@ -71,7 +71,7 @@ func schedule(rng *rand.Rand, kinds []FaultKind, total time.Duration) []planned 
 			target: rng.Uint64(), along: len(out) > 0 && rng.IntN(5) == 0,
 		}
 		order = order[1:]
-		if len(out)%6 == 5 && long {
+		if len(out)%5 == 4 && long {
 			f.after, f.along = promptness+2*time.Second, false
 		}
 		if f.along {

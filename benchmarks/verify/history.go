@@ -78,6 +78,8 @@ type Call struct {
 	Seen   []Seen `json:"seen,omitempty"`
 	Held   []bool `json:"answer,omitempty"` // of a heartbeat, for each of Attempts
 	Number int64  `json:"number,omitempty"` // span number
+	// Ended says that the run ended the call, and not the store.
+	Ended bool `json:"ended,omitempty"`
 	// NotFound says that the rollout or attempt does not exist.
 	NotFound bool `json:"not_found,omitempty"`
 }

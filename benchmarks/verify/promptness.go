@@ -33,7 +33,7 @@ func checkWaits(as *accounts) (c Checked, out []Violation) {
 	c = Checked{Name: "waits woken", Of: "waits", Against: fmt.Sprintf("a wait that goes on for more than %v of calm after its rollouts have finished", promptness)}
 	for i := range as.h.Calls {
 		call := &as.h.Calls[i]
-		if call.Op != OpWait || call.Outcome != Ok {
+		if call.Op != OpWait || (call.Outcome != Ok && !call.Ended) {
 			continue
 		}
 		c.Count++

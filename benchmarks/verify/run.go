@@ -193,14 +193,12 @@ func closeAll(stores []*client.Client) {
 // all is the traffic with the faults, the drain, and the reading of what is
 // there.
 func (r *run) all(ctx context.Context) error {
-	watching, endWatching := context.WithCancel(ctx)
-	var watchers sync.WaitGroup
-	defer watchers.Wait()
-	defer endWatching()
-	watchers.Go(func() { r.look(watching) })
+	w := r.watchers(ctx)
+	defer w.end(0)
+	w.running.Go(func() { r.look(w.going) })
 
 	r.phase(PhaseTraffic)
-	if err := r.traffic(ctx, watching, &watchers); err != nil {
+	if err := r.traffic(ctx, w); err != nil {
 		return err
 	}
 	r.phase(PhaseDrain)
@@ -211,8 +209,7 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.drain(ctx, deadline); err != nil {
 		return err
 	}
-	endWatching()
-	watchers.Wait()
+	w.end(promptness + time.Second) // by now nobody has anything to wait for
 	r.phase(PhaseRead)
 	for {
 		finals, err := r.readAll(ctx)
@@ -238,6 +235,29 @@ func (r *run) all(ctx context.Context) error {
 	return nil
 }
 
+// watchers are the clients that go on through the drain.
+type watchers struct {
+	calls, going  context.Context // of their calls, and of themselves
+	cancel, leave context.CancelFunc
+	running       sync.WaitGroup
+}
+
+func (r *run) watchers(ctx context.Context) *watchers {
+	w := &watchers{}
+	w.calls, w.cancel = context.WithCancel(ctx)
+	w.going, w.leave = context.WithCancel(w.calls)
+	return w
+}
+
+// end ends them when their calls have returned, or after a time.
+func (w *watchers) end(after time.Duration) {
+	w.leave()
+	timer := time.AfterFunc(after, w.cancel)
+	w.running.Wait()
+	timer.Stop()
+	w.cancel()
+}
+
 // stuck are the rollouts that have not ended.
 func stuck(finals []Final) (ids []string) {
 	for i := range finals {
@@ -249,19 +269,18 @@ func stuck(finals []Final) (ids []string) {
 }
 
 // shares is how the clients divide.
-type shares struct{ producers, watchers, meddlers, workers, processes, perProcess int }
+type shares struct{ producers, watchers, meddlers, racers, workers, processes, perProcess int }
 
 func share(clients int) shares {
-	s := shares{producers: max(1, clients/8), watchers: max(2, clients/4), meddlers: max(1, clients/10), processes: 2}
-	rest := max(4, clients-s.producers-s.watchers-s.meddlers)
+	s := shares{producers: max(1, clients/8), watchers: max(2, clients/4), meddlers: max(1, clients/10), racers: max(1, clients/24), processes: 2}
+	rest := max(4, clients-s.producers-s.watchers-s.meddlers-2*s.racers)
 	s.perProcess = max(1, rest/4)
 	s.workers = max(1, rest-s.processes*s.perProcess)
 	return s
 }
 
-// traffic drives all clients while faults are injected. Watchers go on until
-// watching ends.
-func (r *run) traffic(ctx, watching context.Context, watchers *sync.WaitGroup) error {
+// traffic drives all clients while faults are injected. Watchers go on after it.
+func (r *run) traffic(ctx context.Context, w *watchers) error {
 	s := share(r.o.Clients)
 	stores := r.dial()
 	caller := func(kind string, i int) *caller {
@@ -281,7 +300,10 @@ func (r *run) traffic(ctx, watching context.Context, watchers *sync.WaitGroup) e
 		group.Go(func() error { caller("worker", i).work(ctx, r.habits); return nil })
 	}
 	for i := range s.watchers {
-		watchers.Go(func() { caller("watcher", i).watch(watching, &r.board) })
+		w.running.Go(func() { caller("watcher", i).watch(w.calls, w.going, &r.board) })
+	}
+	for i := range s.racers {
+		w.running.Go(func() { caller("racer", i).race(w.calls, ctx, caller("waiter", i), r.habits) })
 	}
 	r.pool.job.Clients = s.perProcess
 	if err := r.pool.start(s.processes); err != nil {
@@ -291,7 +313,7 @@ func (r *run) traffic(ctx, watching context.Context, watchers *sync.WaitGroup) e
 	plan := schedule(rand.New(rand.NewPCG(r.o.Seed, 0)), r.o.Faults, r.o.Duration)
 	group.Go(func() error { return r.inject.run(ctx, plan) })
 	err := group.Wait()
-	return errors.Join(err, watching.Err(), r.pool.healthy(), r.pool.stop())
+	return errors.Join(err, w.calls.Err(), r.pool.healthy(), r.pool.stop())
 }
 
 // look keeps the board and the progress up to date.

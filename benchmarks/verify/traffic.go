@@ -108,27 +108,48 @@ func (c *caller) produce(ctx context.Context, b *board, h habits, backlog int64)
 	}
 }
 
-// watch waits for rollouts and reads them until ctx ends.
-func (c *caller) watch(ctx context.Context, b *board) {
-	for ctx.Err() == nil {
+// watch waits for rollouts and reads them until going ends; ctx is that of its
+// calls.
+func (c *caller) watch(ctx, going context.Context, b *board) {
+	for going.Err() == nil {
 		ids := b.pick(c, 1+c.rng.IntN(4))
 		switch n := c.rng.IntN(10); {
 		case len(ids) == 0:
-		case n < 4:
+		case n < 3:
 			c.wait(ctx, ids, time.Duration(c.rng.IntN(500))*time.Millisecond)
 		case n < 6:
-			c.wait(ctx, ids[:1], longWait)
+			c.wait(ctx, ids, longWait)
 		case n < 9:
 			c.read(ctx, ids[0])
 		default:
 			c.attempts(ctx, ids[0])
 		}
-		c.pause(ctx, 2, 40)
+		c.pause(going, 2, 40)
+	}
+}
+
+// race enqueues rollouts until going ends, has each waited for, and cancels it at
+// about the moment at which the wait begins: a waiter that reads first and
+// listens then misses it. Ctx is that of the calls.
+func (c *caller) race(ctx, going context.Context, waiter *caller, h habits) {
+	for n := 0; going.Err() == nil; n++ {
+		ids, err := c.enqueue(ctx, []Task{{Mark: fmt.Sprintf("%s/%d", c.name, n), Plan: h.plan(c)}})
+		if err == nil {
+			var waiting sync.WaitGroup
+			waiting.Go(func() {
+				sleep(ctx, time.Duration(waiter.rng.IntN(30_000))*time.Microsecond)
+				waiter.wait(ctx, ids, longWait)
+			})
+			sleep(ctx, time.Duration(c.rng.IntN(10_000))*time.Microsecond)
+			_ = c.change(ctx, ids[0], OpCancel)
+			waiting.Wait()
+		}
+		c.pause(going, 10, 60)
 	}
 }
 
 // longWait is the timeout of a wait that nobody wants to see run out.
-const longWait = 12 * time.Second
+const longWait = 20 * time.Second
 
 // meddle cancels and requeues rollouts until ctx ends, whatever they are at.
 func (c *caller) meddle(ctx context.Context, b *board) {
