@@ -64,10 +64,18 @@ func largeText(n int) rawjson.Value {
 	return v
 }
 
-// largePayloads keeps, changes and deletes payloads of up to MaxPayload.
+// largePayloads keeps, changes and deletes payloads that are larger than what
+// databases hold in one piece.
 func largePayloads(t *testing.T, b collections.Backend) {
 	ctx := testContext(t)
-	input, metadata, later := largeText(collections.MaxPayload), largeText(20<<20), largeText(100_000)
+	largest := largeText(collections.MaxPayload)
+	kept := largest
+	stage(t, b, &kept)
+	if err := b.Complete(ctx, &kept); err != nil {
+		t.Fatal(err)
+	}
+	sameText(t, "the largest payload", kept.String(), largest.String())
+	input, metadata, later := largeText(18<<20), largeText(5<<20), largeText(100_000)
 	r := queued("ro-a", 100)
 	r.Rollout.Input, r.Rollout.Metadata = input, metadata
 	whole := text(r.Clone())
@@ -107,7 +115,7 @@ func largePayloads(t *testing.T, b collections.Backend) {
 	sameText(t, "input in a list", page.Items[0].Rollout.Input.String(), input.String())
 
 	resources := resourceSet("rs-a", 1, 1, 1)
-	resources.Resources = largeText(30 << 20)
+	resources.Resources = largeText(17 << 20)
 	want := resources.Resources
 	stage(t, b, &resources.Resources)
 	putResources(t, b, resources)
@@ -118,7 +126,7 @@ func largePayloads(t *testing.T, b collections.Backend) {
 	}
 
 	s := span("ro-a", "at-1", "b", 2)
-	s.Attributes, s.Resource = largeText(18<<20), largeText(17<<20)
+	s.Attributes, s.Resource = largeText(17<<20), largeText(100_000)
 	spans := []queue.Span{span("ro-a", "at-1", "a", 1), s, s, span("ro-a", "at-1", "c", 3)}
 	same(t, "stored", insertSpans(t, b, spans...), []bool{true, true, false, true})
 	listed := querySpans(t, b, queue.SpanQuery{RolloutID: "ro-a", Paging: queue.Paging{SortBy: "sequence_id", Limit: -1}})

@@ -96,9 +96,12 @@ func TestMigrationRunsOnce(t *testing.T) {
 		running.Add(-1)
 		return ctx.Err()
 	}
-	var group sync.WaitGroup
+	var opened []*mongo.Backend
 	for range 4 {
-		b := openPartition(t, database, "")
+		opened = append(opened, openPartition(t, database, ""))
+	}
+	var group sync.WaitGroup
+	for _, b := range opened {
 		group.Go(func() {
 			if err := b.Migrate(t.Context(), step, step); err != nil {
 				t.Error(err)

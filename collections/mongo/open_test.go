@@ -165,7 +165,7 @@ func TestTooLarge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored, err := b.InsertSpans(ctx, []queue.Span{{RolloutID: "ro-2", AttemptID: "a", SpanID: "1"}, {RolloutID: "ro-2", AttemptID: "a", SpanID: "2", Attributes: huge}})
+	stored, err := b.InsertSpans(ctx, []queue.Span{{RolloutID: "ro-2", AttemptID: "a", SpanID: "1"}, {RolloutID: "ro-2", AttemptID: "a", SpanID: "2", Name: huge.String()}})
 	wantTooLarge("span", err)
 	if stored != nil {
 		t.Error("spans are stored beside one that is refused")
