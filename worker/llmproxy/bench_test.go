@@ -16,6 +16,8 @@ import (
 
 	"github.com/aglq/aglq/collections/memory"
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/client"
+	"github.com/aglq/aglq/queue/httpapi"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/store"
 	"github.com/aglq/aglq/worker/llmproxy"
@@ -67,17 +69,28 @@ func (c *canned) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, cannedEnd)
 }
 
-// benchRig is a proxy over a store, between b and an upstream.
-func benchRig(b *testing.B, upstream http.Handler) (direct, proxied string, dropped *atomic.Int64) {
+// benchRig is a proxy over a store, in the process or over HTTP, between b and an
+// upstream.
+func benchRig(b *testing.B, upstream http.Handler, overHTTP bool) (direct, proxied string, dropped *atomic.Int64) {
 	b.Helper()
 	s := store.New(memory.New(memory.Options{Logger: quiet}), store.Options{Logger: quiet})
+	var spans llmproxy.Store = s
+	if overHTTP {
+		api := httptest.NewServer(httpapi.New(s, httpapi.Options{Logger: quiet}))
+		c := client.New(api.URL, client.Options{})
+		spans = c
+		b.Cleanup(func() {
+			c.Close()
+			api.Close()
+		})
+	}
 	up := httptest.NewServer(upstream)
 	models, err := llmproxy.ParseModels(fmt.Appendf(nil, `[{"model_name":"m","litellm_params":{"model":"hosted_vllm/real","api_base":%q}}]`, up.URL+"/v1"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	dropped = new(atomic.Int64)
-	p, err := llmproxy.New(s, llmproxy.Options{Models: models, Logger: quiet, Dropped: func(n int) { dropped.Add(int64(n)) }})
+	p, err := llmproxy.New(spans, llmproxy.Options{Models: models, Logger: quiet, Dropped: func(n int) { dropped.Add(int64(n)) }})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -102,7 +115,12 @@ const benchBody = `{"model":"m","messages":[{"role":"system","content":"You are 
 // BenchmarkCall compares a call with one that goes through the proxy, by turns.
 // The metrics are microseconds; added-p50 is what the proxy adds.
 func BenchmarkCall(b *testing.B) {
-	direct, proxied, _ := benchRig(b, &canned{})
+	b.Run("store=here", func(b *testing.B) { benchmarkCall(b, false) })
+	b.Run("store=http", func(b *testing.B) { benchmarkCall(b, true) })
+}
+
+func benchmarkCall(b *testing.B, overHTTP bool) {
+	direct, proxied, _ := benchRig(b, &canned{}, overHTTP)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
 	defer client.CloseIdleConnections()
 	call := func(base string) time.Duration {
@@ -148,7 +166,7 @@ func quantile(all []time.Duration, q float64) time.Duration {
 func BenchmarkStreams(b *testing.B) {
 	const streams = 2000
 	up := &canned{chunks: 8, interval: 500 * time.Millisecond}
-	direct, proxied, dropped := benchRig(b, up)
+	direct, proxied, dropped := benchRig(b, up, false)
 	for _, way := range []struct{ name, base string }{{"direct", direct}, {"proxy", proxied}} {
 		b.Run(way.name, func(b *testing.B) {
 			for b.Loop() {

@@ -43,8 +43,7 @@ func (s *sseReader) feed(chunk []byte, emit func(name string, data []byte)) {
 }
 
 func (s *sseReader) extend(part []byte) {
-	if len(s.line)+len(s.data)+len(part) > maxEvent {
-		s.tooLong = true
+	if s.tooLong = s.tooLong || len(s.line)+len(s.data)+len(part) > maxEvent; s.tooLong {
 		return
 	}
 	s.line = append(s.line, part...)
@@ -73,7 +72,7 @@ func (s *sseReader) dispatch(emit func(string, []byte)) {
 	if s.hasData && !s.tooLong {
 		emit(string(s.event), s.data)
 	}
-	s.event, s.data, s.hasData = s.event[:0], s.data[:0], false
+	s.event, s.data, s.hasData, s.tooLong = s.event[:0], s.data[:0], false, false
 }
 
 // end hands out an event that lacks its closing empty line.
