@@ -75,8 +75,12 @@ func (a *app) importReport(report *archive.Report, from *importFrom, err error) 
 	if n := report.Refused + int64(len(from.problems)); n > 0 {
 		fmt.Fprintf(a.stdout, "refused:       %d\n", n)
 	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(a.stderr, "aglq: the import was interrupted; with --merge it goes on from here")
+		return err
+	}
 	if err != nil {
-		return fmt.Errorf("the import is incomplete: %w", err)
+		return fmt.Errorf("the import is incomplete; with --merge it goes on from here: %w", err)
 	}
 	if report.Conflicts+report.Refused > 0 || len(from.problems) > 0 {
 		return errors.New("not everything was taken in: see the problems above")
