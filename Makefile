@@ -8,7 +8,7 @@ RACE := $(if $(shell command -v cc),-race)
 # The seconds that each fuzz target gets.
 FUZZ_SECONDS ?= 20
 
-.PHONY: help build test race bench fuzz-short lint demo compat cover clean
+.PHONY: help build test race bench fuzz-short lint demo compat cover docker-test clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ compat: ## run the reference's Python client, runner and trainer against aglq st
 cover: ## measure the coverage of the tests, in coverage.out
 	scripts/test -coverpkg=./... -coverprofile=coverage.out ./...
 	go tool cover -func coverage.out | tail -n 1
+
+docker-test: ## build the image with a Docker engine of its own and run three stores behind the proxy
+	scripts/docker-test
 
 clean: ## remove what the other targets made
 	rm -rf bin .cache .venv coverage.out
