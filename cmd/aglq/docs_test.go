@@ -74,6 +74,8 @@ func document(w *strings.Builder, cmd *cli.Command, parent string) {
 		fmt.Fprintf(w, "| `--%s%s` | %s | %s | %s |\n", f.Names()[0], placeholder, variable, strings.Trim(value, `"`), usage)
 	}
 	for _, sub := range cmd.Commands {
-		document(w, sub, parent+cmd.Name+" ")
+		if !sub.Hidden {
+			document(w, sub, parent+cmd.Name+" ")
+		}
 	}
 }
