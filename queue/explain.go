@@ -69,11 +69,10 @@ type Place struct {
 	AheadOver bool `json:"ahead_over"` // there are more than Ahead
 }
 
-// Holder is who works on a rollout, and since when; worker and signs of life are
-// nil where they are not known.
+// Holder is who works on a rollout, and since when.
 type Holder struct {
 	AttemptRef
-	WorkerID *string `json:"worker_id"`
+	WorkerID *string `json:"worker_id"` // nil for a caller that gave none
 	Since    float64 `json:"since"`
 	LastSign float64 `json:"last_sign"` // of the attempt or its worker
 }
@@ -104,8 +103,8 @@ type Explanation struct {
 	Attempts []AttemptStory `json:"attempts"`
 	// Next comes soonest first, what has no time last.
 	Next []Event `json:"next"`
-	// AttemptsLeft is how many more attempts max_attempts allows,
-	// of which the retry condition may want none.
+	// AttemptsLeft is how many more attempts max_attempts allows. How they end
+	// decides whether the retry condition wants them.
 	AttemptsLeft int64 `json:"attempts_left"`
 }
 
