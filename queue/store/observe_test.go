@@ -123,7 +123,7 @@ func TestObserver(t *testing.T) {
 	}
 	expect("requeued: unclaimed")
 
-	a = claim()
+	claim()
 	l.told()
 	c.advance(16 * time.Second)
 	must[queue.Page[queue.Worker]](t)(s.Workers(ctx, queue.WorkerQuery{Paging: queue.All})) // scans
