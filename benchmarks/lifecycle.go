@@ -240,8 +240,11 @@ func (w *lifeWorker) enqueue(n int) error {
 	var rollouts []struct {
 		ID string `json:"rollout_id"`
 	}
-	if err := json.Unmarshal(answer, &rollouts); err != nil || len(rollouts) != n {
-		return fmt.Errorf("enqueue of %d answered with %d rollouts: %w", n, len(rollouts), err)
+	if err := json.Unmarshal(answer, &rollouts); err != nil {
+		return fmt.Errorf("enqueue of %d answered %.200s: %w", n, answer, err)
+	}
+	if len(rollouts) != n {
+		return fmt.Errorf("enqueue of %d answered with %d rollouts", n, len(rollouts))
 	}
 	for _, r := range rollouts {
 		w.ids = append(w.ids, r.ID)

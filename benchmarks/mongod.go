@@ -40,6 +40,7 @@ func StartMongod(ctx context.Context, binary string) (*Mongod, error) {
 			"--replSet", "rs0", "--wiredTigerCacheSizeGB", "1", "--logpath", dir+"/log"),
 		dir: dir,
 	}
+	m.cmd.SysProcAttr = own()
 	if err := m.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start %s: %w", binary, err), os.RemoveAll(dir))
 	}

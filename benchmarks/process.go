@@ -34,7 +34,7 @@ func StartServer(ctx context.Context, command []string, path string) (*Process, 
 	p := &Process{URL: "http://127.0.0.1:" + strconv.Itoa(port), end: make(chan error, 1), log: &tail{}}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.SysProcAttr = own()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", args[0], err)
 	}

@@ -26,7 +26,7 @@ func (a *app) benchMicroCommand() *cli.Command {
 				Name: "client", Value: string(scenario.PythonLike), Validator: oneOf(names(scenario.Clients)...),
 				Usage: "`PATTERN` of requests: python-like makes a connection for each operation and sends spans one by one, native keeps it and sends them together",
 			},
-			&cli.FloatFlag{Name: "scale", Value: 1, Validator: aboveZero, Usage: "`FACTOR` by which operations and callers are multiplied"},
+			&cli.FloatFlag{Name: "scale", Value: 1, Validator: aScale, Usage: "`FACTOR` by which operations and callers are multiplied"},
 			&cli.IntFlag{Name: "callers", DefaultText: "the mode's", Validator: within(1, 100_000), Usage: "`NUMBER` of callers at a time"},
 			figuresFlag(),
 		},

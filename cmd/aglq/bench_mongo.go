@@ -36,8 +36,8 @@ func (a *app) benchMongoCommand() *cli.Command {
 			&cli.StringFlag{Name: "reference", Usage: "`COMMAND` of the reference, agl, to set beside in life; none leaves it out"},
 			&cli.IntFlag{Name: "rounds", Value: 5, Validator: within(1, 1000), Usage: "`NUMBER` of times that each thing is measured; medians are reported"},
 			&secondsFlag{Name: "seconds", Value: 2 * time.Second, Usage: "`SECONDS` that one measurement lasts"},
-			&cli.IntSliceFlag{Name: "claimers", Value: []int{1, 8, 64, 128}, Usage: "`NUMBERS` of waiting workers in claims"},
-			&cli.IntSliceFlag{Name: "stores", Value: []int{1, 2, 4}, Usage: "`NUMBERS` of processes in stores and life"},
+			&cli.IntSliceFlag{Name: "claimers", Value: []int{1, 8, 64, 128}, Validator: someCounts(10_000), Usage: "`NUMBERS` of waiting workers in claims"},
+			&cli.IntSliceFlag{Name: "stores", Value: []int{1, 2, 4}, Validator: someCounts(100), Usage: "`NUMBERS` of processes in stores and life"},
 			&cli.IntFlag{Name: "workers", Value: 32, Validator: within(1, 10_000), Usage: "`NUMBER` of workers that live whole lives"},
 			&cli.IntFlag{Name: "rollouts", Value: 3000, Validator: aCount, Usage: "`NUMBER` of lives in one measurement"},
 			&cli.IntFlag{Name: "reference-rollouts", Value: 300, Validator: aCount, Usage: "`NUMBER` of lives in one measurement of the reference"},
@@ -55,6 +55,18 @@ func (a *app) benchMongoCommand() *cli.Command {
 			}
 			return a.benchMongo(ctx, cmd, names)
 		}),
+	}
+}
+
+// someCounts validates a list of counts.
+func someCounts(most int) func([]int) error {
+	return func(list []int) error {
+		for _, n := range list {
+			if n < 1 || n > most {
+				return fmt.Errorf("each must be 1 to %d", most)
+			}
+		}
+		return nil
 	}
 }
 

@@ -57,7 +57,7 @@ func scenarioFlags() []cli.Flag {
 			Usage: "`PATTERN` of requests: python-like polls every 5 s and sends spans one by one, native waits at the store and sends them together",
 		},
 		&cli.BoolFlag{Name: "json-spans", Usage: "send each span as JSON, with a number asked for before, instead of OTLP"},
-		&cli.FloatFlag{Name: "scale", Value: 1, Validator: aboveZero, Usage: "`FACTOR` by which tasks, batches, runners and concurrency are multiplied"},
+		&cli.FloatFlag{Name: "scale", Value: 1, Validator: aScale, Usage: "`FACTOR` by which tasks, batches, runners and concurrency are multiplied"},
 		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "`NUMBER` that makes two runs do the same"},
 	}
 }
@@ -65,9 +65,10 @@ func scenarioFlags() []cli.Flag {
 // aCount is 1 or more, and not by a slip of the fingers.
 var aCount = within(1, math.MaxInt32)
 
-func aboveZero(f float64) error {
-	if !(f > 0) || math.IsInf(f, 0) {
-		return fmt.Errorf("it must be a number above 0")
+// aScale is above 0, and not so large that the machine would drown.
+func aScale(f float64) error {
+	if !(f > 0 && f <= 1000) {
+		return fmt.Errorf("it must be above 0 and at most 1000")
 	}
 	return nil
 }
