@@ -202,6 +202,11 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 		{"rest of the scan", examined{1, 1}, func() error { _, _, err := b.ScanRollouts(ctx, cursor, 100); return err }},
 		{"scan of spans", ranges, func() (err error) { _, cursor, err = b.ScanSpans(ctx, ids(0, 3), "", 100); return err }},
 		{"rest of the scan of spans", ranges, func() error { _, _, err := b.ScanSpans(ctx, ids(0, 3), cursor, 100); return err }},
+		{"scan of workers", exactly, func() (err error) { _, cursor, err = b.ScanWorkers(ctx, "", 1); return err }},
+		{"rest of the scan of workers", examined{1, 1}, func() error { _, _, err := b.ScanWorkers(ctx, cursor, 100); return err }},
+		{"scan of resources", exactly, func() (err error) { _, cursor, err = b.ScanResources(ctx, "", 1); return err }},
+		{"rest of the scan of resources", examined{1, 1}, func() error { _, _, err := b.ScanResources(ctx, cursor, 100); return err }},
+		{"counters", ranges, func() error { _, err := b.Counters(ctx, ids(0, 3)); return err }},
 		// It counts the spans, in the index, and of millions not often.
 		{"statistics", examined{keys: int64(size.spans)}, func() error { _, err := b.Statistics(ctx); return err }},
 		{"purge of nothing", exactly, func() error {
