@@ -186,7 +186,7 @@ func TestShortest(t *testing.T) {
 	if err := r.Write(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"VIOLATION (linearizable)", text, "1 stores on memory"} {
+	for _, want := range []string{"VIOLATION (linearizable)", text, "1 store on memory"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report does not say %q:\n%s", want, out.String())
 		}

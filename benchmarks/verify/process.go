@@ -87,9 +87,11 @@ func (s *storeProcess) healthy(ctx context.Context) error {
 		s.mu.Lock()
 		if s.run == nil || s.run.Ended() {
 			err = s.launch()
+		} else {
+			err = nil
 		}
 		s.mu.Unlock()
-		if err := ctx.Err(); err != nil {
+		if err != nil {
 			return err
 		}
 	}

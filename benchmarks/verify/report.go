@@ -29,15 +29,22 @@ func (m Meta) where() string {
 	var text string
 	switch {
 	case m.Backend == "":
-		text = fmt.Sprintf("%d running stores", m.Stores)
+		text = several(m.Stores, "running store")
 	case m.Members > 0:
-		text = fmt.Sprintf("%d stores on %s of %d members", m.Stores, m.Backend, m.Members)
+		text = several(m.Stores, "store") + " on a MongoDB of " + several(m.Members, "member")
 	default:
-		text = fmt.Sprintf("%d stores on %s", m.Stores, m.Backend)
+		text = several(m.Stores, "store") + " on " + m.Backend
 	}
 	length := time.Duration(m.Phases[PhaseDrain] - m.Phases[PhaseTraffic]).Round(100 * time.Millisecond)
 	drain := time.Duration(m.Phases[PhaseRead] - m.Phases[PhaseDrain]).Round(100 * time.Millisecond)
 	return fmt.Sprintf("%s, %d clients, %v of traffic, %v to end", text, m.Clients, length, drain)
+}
+
+func several(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (r *Report) writeCalls(w io.Writer) {

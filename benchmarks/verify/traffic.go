@@ -16,7 +16,6 @@ type board struct {
 	recent []string // the last rollouts enqueued, newest last
 
 	queued   atomic.Int64 // rollouts in the queue, as last looked at
-	unended  atomic.Int64 // rollouts that have not ended
 	enqueued atomic.Int64 // rollouts acknowledged
 }
 
