@@ -112,7 +112,7 @@ func (b *Backend) migrate(ctx context.Context, from int64, steps []migration) er
 	for ; err == nil && version < int64(1+len(steps)); version++ {
 		step := steps[version-1]
 		if err = b.runStep(ctx, version, step); err != nil {
-			err = wrap(errors.Join(err, context.Cause(ctx)), "migrating the database to schema version "+step.name)
+			err = wrap(errors.Join(err, context.Cause(ctx)), "migrating the database: "+step.name)
 		}
 	}
 	return err

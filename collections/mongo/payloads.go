@@ -39,6 +39,8 @@ const (
 	// stagedLife is how long, in seconds, a payload waits for its section: longer
 	// than any call.
 	stagedLife = 3600
+	// carryTimeout bounds the writing and reading of payloads, which may be large.
+	carryTimeout = 30 * time.Second
 )
 
 // stub is what stands for a payload in its document.
@@ -77,7 +79,7 @@ func (b *Backend) Stage(ctx context.Context, over int, payloads ...*rawjson.Valu
 	if len(large) == 0 {
 		return nil
 	}
-	ctx, cancel := bound(ctx)
+	ctx, cancel := context.WithTimeout(ctx, carryTimeout)
 	defer cancel()
 	stubs, err := b.stage(ctx, large, nil)
 	if err != nil {
@@ -146,7 +148,7 @@ func (b *Backend) Complete(ctx context.Context, payloads ...*rawjson.Value) erro
 	if len(stubs) == 0 {
 		return nil
 	}
-	ctx, cancel := bound(ctx)
+	ctx, cancel := context.WithTimeout(ctx, carryTimeout)
 	defer cancel()
 	chunks := make(map[string][]byte)
 	for ids := range slices.Chunk(b.chunkIDs(stubs), idsPerQuery) {
@@ -285,15 +287,11 @@ func (s *section) wasteWrites() writes {
 		}
 	}
 	if len(dropped) > 0 {
-		at := queue.Seconds(time.Now()) + payloadGrace
+		at := queue.Seconds(time.Now()) + collections.PurgeGrace // for those who have just read the stub
 		w.inserts = append(w.inserts, s.b.newWaste(rand.Text(), at, nil, dropped))
 	}
 	return w
 }
-
-// payloadGrace is how long, in seconds, a payload stays that nobody refers to,
-// for those who have just read its stub.
-const payloadGrace = 60
 
 // takeBack deletes waste in a transaction. It fails when it is gone, for then
 // the payloads are about to be.
