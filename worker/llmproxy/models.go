@@ -50,6 +50,9 @@ type Entry struct {
 	text rawjson.Value // the entry as it was given
 }
 
+// maxRPM bounds a rate: the times of so many calls are remembered.
+const maxRPM = 1_000_000
+
 // protocol is the API that an upstream speaks.
 type protocol int
 
@@ -190,7 +193,9 @@ func (r *entryReader) read() {
 		case "max_parallel_requests":
 			e.Concurrency = int(r.number(name, val))
 		case "rpm":
-			e.RPM = int(r.number(name, val))
+			if e.RPM = int(r.number(name, val)); e.RPM > maxRPM {
+				r.fail(name, fmt.Sprintf("at most %d; leave it out for no limit", maxRPM))
+			}
 		case "return_token_ids":
 			e.ReturnTokenIDs = r.truth(name, val)
 		case "logprobs":

@@ -81,6 +81,7 @@ func TestBrokenModels(t *testing.T) {
 		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "rpm": -1}}]`:                            "rpm must be a number",
 		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "api_key": "os.environ/AGLQ_NO_SUCH"}}]`: "AGLQ_NO_SUCH",
 		`[{"model_name": "x", "litellm_params": {"api_base": "http://a"}}, {"model_name": "y"}]`:                  "entry 2",
+		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "rpm": 1e8}}]`:                           "at most 1000000",
 		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "extra_body": []}}]`:                     "extra_body must be an object",
 		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "extra_headers": {"X": 1}}}]`:            "extra_headers must be a string",
 		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "return_token_ids": "yes"}}]`:            "true or false",
