@@ -99,10 +99,14 @@ func (c *Comparison) WriteText(w io.Writer) error {
 	return err
 }
 
-// Drawn are the runs to draw, the last round of each.
+// Drawn are the runs to draw, the last round of each. The ceiling is left out: it
+// is over in no time, and beside it every store is a flat line.
 func (c *Comparison) Drawn() []benchmarks.Drawn {
 	var all []benchmarks.Drawn
 	for _, r := range c.Rows {
+		if r.Store == ceiling {
+			continue
+		}
 		all = append(all, benchmarks.Drawn{Name: r.Store + ", " + r.Workload, Timeline: r.Timeline})
 	}
 	return all

@@ -38,7 +38,7 @@ const (
 // colours can be told apart by those who do not see all of them.
 var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"}
 
-const style = `body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
+const style = `body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
 h1{font-size:1.4em}h2{font-size:1.05em;margin:1.6em 0 .3em}pre{background:#f4f4f4;padding:.8em;overflow-x:auto;font-size:12.5px;line-height:1.35}
 svg{width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#444}.grid{stroke:#e2e2e2}.axis{stroke:#888}
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.key{font-size:13px;margin:0}.key span{margin-right:1.4em;white-space:nowrap}
