@@ -18,7 +18,7 @@
 //	                                            rollout, number and insertion
 //	{"kind":"end","resources":…,…,"sha256":…}   counts, and the sum of all before
 //
-// Spans come behind groups of [groupSize] rollouts, so that equal partitions
+// Spans come behind groups of a hundred rollouts, so that equal partitions
 // give equal archives whatever backend they are in. A source that fails writes a
 // last line of kind "error" instead of the end.
 //
@@ -55,7 +55,7 @@ type Item struct {
 // it.
 type Items = iter.Seq2[Item, error]
 
-// groupSize is how many rollouts come before their spans.
+// groupSize is how many rollouts come before their spans, at most.
 const groupSize = 100
 
 // Counts says how much there is.
@@ -101,7 +101,7 @@ func (c Counts) String() string {
 // AppendJSON appends the counts as an object.
 func (c *Counts) AppendJSON(dst []byte) []byte {
 	dst = append(dst, '{')
-	return append(c.appendMembers(dst)[:], '}')
+	return append(c.appendMembers(dst), '}')
 }
 
 func (c *Counts) appendMembers(dst []byte) []byte {

@@ -13,7 +13,7 @@ type Report struct {
 	// Conflicts were there already and differ, and were left as they are; Refused
 	// could not be stored.
 	Conflicts, Refused int64
-	// Problems names conflicts and what was refused, the first [maxProblems] of
+	// Problems names conflicts and what was refused, the first thousand of
 	// them.
 	Problems []string
 }
