@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -125,5 +126,46 @@ func TestReferencePanels(t *testing.T) {
 	}
 	if panels != 14 || queries != 22 {
 		t.Errorf("%d panels with %d queries", panels, queries)
+	}
+}
+
+var alertName = regexp.MustCompile(`(?m)^ +- alert: (\w+)$`)
+
+// TestEveryAlertIsExplained finds each alert, and each answer of the first row, in
+// docs/metrics.md, and for each alert a case in which it fires.
+func TestEveryAlertIsExplained(t *testing.T) {
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	doc, cases := read("../../docs/metrics.md"), read("../prometheus/alerts_test.yml")
+	alerts := alertName.FindAllStringSubmatch(read("../prometheus/alerts.yml"), -1)
+	if len(alerts) == 0 {
+		t.Error("there are no alerts")
+	}
+	for _, m := range alerts {
+		if !strings.Contains(doc, "\n| "+m[1]+" | ") {
+			t.Errorf("docs/metrics.md does not explain %s", m[1])
+		}
+		fires := regexp.MustCompile(`alertname: ` + m[1] + `,?\s+exp_alerts: *(&\w+|\*\w+)?\s*\n? +- exp_labels`)
+		if !fires.MatchString(cases) {
+			t.Errorf("no case shows %s fire", m[1])
+		}
+		if !strings.Contains(cases, "alertname: "+m[1]+", exp_alerts: []") {
+			t.Errorf("no case shows %s not fire", m[1])
+		}
+	}
+	for _, p := range Boards()["aglq"].Rows[0].Panels {
+		if p.Kind != Answers {
+			continue
+		}
+		for _, q := range p.Queries {
+			if !strings.Contains(doc, "\n| "+q.Legend+" | ") {
+				t.Errorf("docs/metrics.md does not explain %q", q.Legend)
+			}
+		}
 	}
 }
