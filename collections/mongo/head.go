@@ -20,14 +20,19 @@ import (
 // Where its own places do not suffice a process takes others, from the end of the
 // window. Whom it meets there loses that rollout and looks again.
 //
-// The order of claims is therefore that of places, but for such a window and such
-// a time.
+// What a process has read beyond a claim it remembers for the next, and the
+// faster its claims come the further it reads: up to aheadLimit rollouts. Whoever
+// takes from that loses what has changed after all, and looks again.
+//
+// The order of claims is therefore that of places within a process, and between n
+// processes but for a window of n times the rollouts that each claims and reads
+// ahead.
 
 const (
 	// claimingFor is how long a process counts as claiming after a claim.
 	claimingFor = 2 * time.Second
 	// rankFor is how long a process keeps a rank.
-	rankFor = 100 * time.Millisecond
+	rankFor = 500 * time.Millisecond
 	// headTries is how often a section looks for more rollouts where others were
 	// faster to take them.
 	headTries = 3
@@ -38,27 +43,28 @@ const (
 	aheadFor   = time.Second
 )
 
-// ahead is the head of the queue as it was read with the last claim, for the
-// next: a process that claims alone finds it unchanged. Whoever takes from it
-// loses what has changed after all, and looks again. The faster the claims come,
-// the further it reaches; a claim now and then reads what it takes and no more.
+// share is which places of the queue a process takes, of how many that claim.
+type share struct{ rank, claimers int64 }
+
+// ahead is what a process has read of its share beyond its last claim.
 type ahead struct {
-	mu   sync.Mutex
-	list []*item[queue.Record]
-	read time.Time
-	size int // how far to read beyond the next claim
+	mu    sync.Mutex
+	list  []*item[queue.Record]
+	share share
+	read  time.Time
+	size  int // how far to read beyond the next claim
 }
 
 // take removes n, or none where there are not as many; then it says how far to
 // read ahead.
-func (a *ahead) take(n int) (taken []*item[queue.Record], size int) {
+func (a *ahead) take(n int, now share) (taken []*item[queue.Record], size int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if time.Since(a.read) > aheadFor {
 		a.list, a.size = nil, 0
 		return nil, 0
 	}
-	if len(a.list) < n {
+	if len(a.list) < n || a.share != now {
 		a.list, a.size = nil, min(aheadLimit, max(n, 2*a.size))
 		return nil, a.size
 	}
@@ -67,18 +73,17 @@ func (a *ahead) take(n int) (taken []*item[queue.Record], size int) {
 	return taken, 0
 }
 
-func (a *ahead) keep(list []*item[queue.Record]) {
+func (a *ahead) keep(list []*item[queue.Record], now share) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.list, a.read = list, time.Now()
+	a.list, a.share, a.read = list, now, time.Now()
 }
 
-// clear forgets it: somebody else claims, or the queue has changed before its
-// end.
+// clear forgets it: some of it has changed, or the queue before its end.
 func (a *ahead) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.list, a.size = nil, 0
+	a.list = nil
 }
 
 // claimed notes that another process has claimed.
@@ -91,12 +96,11 @@ func (s *stream) claimed(writer int64) {
 	s.others[writer] = time.Now()
 }
 
-// claimers is how many processes claim at present, this one included, and the
-// rank of this one.
-func (s *stream) claimers(self int64, now time.Time) (rank, n int64) {
+// share is that of this process among those that claim at present.
+func (s *stream) share(self int64, now time.Time) share {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n = 1
+	rank, n := int64(0), int64(1)
 	for writer, at := range s.others {
 		if now.Sub(at) > claimingFor {
 			delete(s.others, writer)
@@ -107,7 +111,7 @@ func (s *stream) claimers(self int64, now time.Time) (rank, n int64) {
 			rank++
 		}
 	}
-	return (rank + now.UnixMilli()/rankFor.Milliseconds()) % n, n
+	return share{rank: (rank + now.UnixMilli()/rankFor.Milliseconds()) % n, claimers: n}
 }
 
 // Head implements collections.Tx. It asks for as many more as the section may
@@ -130,63 +134,75 @@ func (s *section) Head(n int) ([]*queue.Record, error) {
 }
 
 func (s *section) readHead(n, known int) ([]*queue.Record, error) {
-	rank, claimers := s.b.stream.claimers(s.b.writer, time.Now())
-	if claimers == 1 || !s.separate {
-		return s.firstOf(n, known)
-	}
 	out := make([]*queue.Record, 0, n)
+	if !s.separate { // whoever meets it there runs again
+		filter, _, err := s.window(n+known, 0, share{claimers: 1})
+		if err == nil {
+			out, _, err = s.takeHead(out, filter, n, n+known)
+		}
+		return out, err
+	}
+	mine := s.b.stream.share(s.b.writer, time.Now())
 	for try := 0; (try < headTries || len(out) == 0) && len(out) < n; try++ {
-		places, err := s.places((n + known) * int(claimers))
-		if err != nil {
+		missing, further := n-len(out), 0
+		if known == 0 {
+			var taken []*item[queue.Record]
+			if taken, further = s.b.ahead.take(missing, mine); taken != nil {
+				out = s.takeAhead(out, taken)
+				continue
+			}
+		}
+		filter, limit, err := s.window(missing+known, further, mine)
+		if err != nil || limit == 0 {
+			return out, err
+		}
+		var beyond []*item[queue.Record]
+		if out, beyond, err = s.takeHead(out, filter, n, limit); err != nil {
 			return nil, err
 		}
-		places = ownPlaces(places, n-len(out), rank, claimers)
-		if len(places) == 0 {
+		s.b.ahead.keep(beyond, mine)
+		if mine.claimers == 1 {
 			break
-		}
-		filter := newDoc(64 + 16*len(places))
-		filter.text("p", s.b.partition)
-		at := filter.open("q")
-		filter.ints("$in", places)
-		filter.close(at)
-		if out, _, err = s.takeHead(out, filter.done(), n, len(places)); err != nil {
-			return nil, err
 		}
 	}
 	return out, nil
 }
 
-// firstOf takes the first n of the queue, from those read ahead if possible. As
-// long as the queue is long it reads ahead.
-func (s *section) firstOf(n, known int) ([]*queue.Record, error) {
-	out := make([]*queue.Record, 0, n)
-	further := 0
-	if s.separate && known == 0 {
-		var taken []*item[queue.Record]
-		taken, further = s.b.ahead.take(n)
-		for _, it := range taken {
-			s.rollouts.guessed = true
+func (s *section) takeAhead(out []*queue.Record, taken []*item[queue.Record]) []*queue.Record {
+	s.rollouts.guessed = true
+	for _, it := range taken {
+		if have := s.rollouts.at(it.id); have != nil {
+			it = have
+		} else {
 			s.rollouts.add(it)
+		}
+		if it.after != nil && it.after.Place > 0 && !it.put {
 			out = append(out, it.after)
 		}
-		if len(out) == n {
-			return out, nil
-		}
 	}
-	filter := newDoc(64)
-	filter.text("p", s.b.partition)
-	s.b.queuedIn(filter)
-	out, beyond, err := s.takeHead(out, filter.done(), n, n+known+further)
-	if s.separate && err == nil {
-		s.b.ahead.keep(beyond)
-	}
-	return out, err
+	return out
 }
 
-func (b *Backend) queuedIn(filter *doc) {
-	at := filter.open("q")
-	filter.int("$gt", 0)
-	filter.close(at)
+// window is the query for n rollouts of the queue and, of a process's share,
+// some further ones. It returns how many there are at most.
+func (s *section) window(n, further int, mine share) (filter bson.Raw, limit int, err error) {
+	d := newDoc(64)
+	d.text("p", s.b.partition)
+	if mine.claimers == 1 {
+		at := d.open("q")
+		d.int("$gt", 0)
+		d.close(at)
+		return d.done(), n + further, nil
+	}
+	places, err := s.places((n + further) * int(mine.claimers))
+	if err != nil || len(places) == 0 {
+		return nil, 0, err
+	}
+	places = ownPlaces(places, n, further, mine)
+	at := d.open("q")
+	d.ints("$in", places)
+	d.close(at)
+	return d.done(), len(places), nil
 }
 
 // places are the first of the queue, without those that the section has dealt
@@ -200,7 +216,9 @@ func (s *section) places(limit int) ([]int64, error) {
 	}
 	filter := newDoc(64)
 	filter.text("p", s.b.partition)
-	s.b.queuedIn(filter)
+	at := filter.open("q")
+	filter.int("$gt", 0)
+	filter.close(at)
 	places := make([]int64, 0, limit)
 	o := options.Find().SetSort(placeSort).SetLimit(int64(limit)).SetBatchSize(int32(limit + 1)).SetHint(byPlace).
 		SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "q", Value: 1}})
@@ -214,19 +232,21 @@ func (s *section) places(limit int) ([]int64, error) {
 	return places, err
 }
 
-// ownPlaces chooses n of a window.
-func ownPlaces(window []int64, n int, rank, claimers int64) []int64 {
-	own := make([]int64, 0, n)
+// ownPlaces chooses from a window: n places, and further ones of the share.
+func ownPlaces(window []int64, n, further int, mine share) []int64 {
+	own := make([]int64, 0, n+further)
 	others := make([]int64, 0, len(window))
 	for _, place := range window {
-		if place%claimers == rank && len(own) < n {
+		if place%mine.claimers == mine.rank && len(own) < n+further {
 			own = append(own, place)
 		} else {
 			others = append(others, place)
 		}
 	}
-	own = append(own, others[max(0, len(others)-(n-len(own))):]...)
-	slices.Sort(own)
+	if missing := n - len(own); missing > 0 {
+		own = append(own, others[max(0, len(others)-missing):]...)
+		slices.Sort(own)
+	}
 	return own
 }
 

@@ -211,7 +211,6 @@ func (b *Backend) hear(raw, token bson.Raw) {
 	news.Queued = t.enqueues()
 	if t.before.Queued() && t.attempts > 0 {
 		b.stream.claimed(writer)
-		b.ahead.clear()
 	}
 	if news != (collections.News{}) {
 		b.tell(news)
