@@ -36,12 +36,12 @@ type ClaimsRow struct {
 // WriteText implements Table.
 func (t *ClaimsTable) WriteText(w io.Writer) error {
 	fmt.Fprintln(w, "claims a second: aglq writes rollout, attempt and worker; bare is one findOneAndUpdate; majority, journaled")
-	_, err := fmt.Fprintf(w, "%8s %10s %16s %8s %8s %10s %16s %8s %8s %7s %8s %9s\n", "workers",
-		"aglq/s", "spread", "p50 ms", "p99 ms", "bare/s", "spread", "p50 ms", "p99 ms", "ratio", "latency", "aborted")
+	_, err := fmt.Fprintf(w, "%8s %10s %16s %8s %8s %10s %16s %8s %8s %7s %8s %9s %9s\n", "workers",
+		"aglq/s", "spread", "p50 ms", "p99 ms", "bare/s", "spread", "p50 ms", "p99 ms", "ratio", "latency", "aborted", "conflicts")
 	for _, r := range t.Rows {
-		_, err = fmt.Fprintf(w, "%8d %10.0f %16s %8.2f %8.2f %10.0f %16s %8.2f %8.2f %6.2fx %7.2fx %4d/%d\n", r.Workers,
+		_, err = fmt.Fprintf(w, "%8d %10.0f %16s %8.2f %8.2f %10.0f %16s %8.2f %8.2f %6.2fx %7.2fx %9d %9d\n", r.Workers,
 			r.Aglq.Median, r.Aglq.spread(), r.Aglq.P50, r.Aglq.P99, r.Bare.Median, r.Bare.spread(), r.Bare.P50, r.Bare.P99,
-			r.Ratio, r.P50, r.Aglq.Aborted, r.Aglq.Committed+r.Aglq.Aborted)
+			r.Ratio, r.P50, r.Aglq.Aborted, r.Aglq.Conflicts)
 	}
 	return err
 }

@@ -34,10 +34,10 @@ type LifeRow struct {
 // WriteText implements Table.
 func (t *LifeTable) WriteText(w io.Writer) error {
 	fmt.Fprintf(w, "whole lives (8 OTLP spans) over HTTP by %d workers\n", t.Workers)
-	_, err := fmt.Fprintf(w, "%-10s %9s %9s %10s %16s %9s %12s\n", "server", "processes", "rollouts", "lives/s", "spread", "CPU ms/r", "aborted")
+	_, err := fmt.Fprintf(w, "%-10s %9s %9s %10s %16s %9s %9s %9s\n", "server", "processes", "rollouts", "lives/s", "spread", "CPU ms/r", "aborted", "conflicts")
 	for _, r := range t.Rows {
-		_, err = fmt.Fprintf(w, "%-10s %9d %9d %10.1f %16s %9.2f %5d/%d\n", r.Server, r.Processes, r.Rollouts,
-			r.Lives.Median, r.Lives.spread(), r.CPU, r.Lives.Aborted, r.Lives.Aborted+r.Lives.Committed)
+		_, err = fmt.Fprintf(w, "%-10s %9d %9d %10.1f %16s %9.2f %9d %9d\n", r.Server, r.Processes, r.Rollouts,
+			r.Lives.Median, r.Lives.spread(), r.CPU, r.Lives.Aborted, r.Lives.Conflicts)
 	}
 	if t.Ratio > 0 {
 		_, err = fmt.Fprintf(w, "aglq's best is %.1f times the reference's best\n", t.Ratio)

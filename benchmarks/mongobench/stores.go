@@ -38,16 +38,16 @@ type StoresRow struct {
 // WriteText implements Table.
 func (t *StoresTable) WriteText(w io.Writer) error {
 	fmt.Fprintf(w, "stores on one database: claims a second by %d workers, rollouts a second of whole lives (8 OTLP spans) by %d\n", t.Claimers, t.Workers)
-	_, err := fmt.Fprintf(w, "%7s %10s %14s %7s %10s %14s %7s %10s %14s %7s %12s\n", "stores",
-		"claims/s", "spread", "of one", "HTTP/s", "spread", "of one", "lives/s", "spread", "of one", "aborted")
+	_, err := fmt.Fprintf(w, "%7s %10s %14s %7s %10s %14s %7s %10s %14s %7s %9s %9s\n", "stores",
+		"claims/s", "spread", "of one", "HTTP/s", "spread", "of one", "lives/s", "spread", "of one", "aborted", "conflicts")
 	for _, r := range t.Rows {
-		aborted, all := int64(0), int64(0)
+		aborted, conflicts := int64(0), int64(0)
 		for _, s := range []Sample{r.Claims, r.HTTP, r.Life} {
-			aborted, all = aborted+s.Aborted, all+s.Aborted+s.Committed
+			aborted, conflicts = aborted+s.Aborted, conflicts+s.Conflicts
 		}
-		_, err = fmt.Fprintf(w, "%7d %10.0f %14s %6.2fx %10.0f %14s %6.2fx %10.0f %14s %6.2fx %5d/%d\n", r.Stores,
+		_, err = fmt.Fprintf(w, "%7d %10.0f %14s %6.2fx %10.0f %14s %6.2fx %10.0f %14s %6.2fx %9d %9d\n", r.Stores,
 			r.Claims.Median, r.Claims.spread(), r.OfClaims, r.HTTP.Median, r.HTTP.spread(), r.OfHTTP,
-			r.Life.Median, r.Life.spread(), r.OfLife, aborted, all)
+			r.Life.Median, r.Life.spread(), r.OfLife, aborted, conflicts)
 	}
 	return err
 }
