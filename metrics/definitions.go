@@ -20,6 +20,7 @@ const (
 	StoreSide     Side = "store"
 	WorkerSide    Side = "worker"
 	AlgorithmSide Side = "algorithm"
+	LLMSide       Side = "llm-proxy"
 )
 
 // Definition is one metric.
@@ -212,6 +213,20 @@ var (
 		"Rewards of the results that have a finite one. Exemplar: rollout_id.")
 	algorithmUnrewarded = counter(AlgorithmSide, "aglq_algorithm_unrewarded_total",
 		"Results of rollouts that succeeded without a finite reward.")
+)
+
+// The LLM proxy's series.
+var (
+	llmRequests = counter(LLMSide, "aglq_llm_requests_total",
+		"Calls ended, by the status of the answer; 499 when the client went away.", "model", "status")
+	llmOutcomes = counter(LLMSide, "aglq_llm_outcomes_total", "Calls ended, by how.", "model", "outcome")
+	llmTokens   = counter(LLMSide, "aglq_llm_tokens_total",
+		"Tokens of calls, as upstreams count them: prompt, completion.", "model", "kind")
+	llmLatency = histogram(LLMSide, "aglq_llm_latency_seconds", Buckets,
+		"Seconds from a request to the end of its answer.", "model")
+	llmFirstByte = histogram(LLMSide, "aglq_llm_ttft_seconds", Buckets,
+		"Seconds from a request to the first byte of its answer.", "model")
+	llmDropped = counter(LLMSide, "aglq_llm_spans_dropped_total", "Spans of calls that were not stored.")
 )
 
 func promName(dotted string) string {

@@ -42,7 +42,7 @@ func tables() string {
 	for _, side := range []struct {
 		side  Side
 		title string
-	}{{StoreSide, "The store"}, {WorkerSide, "Workers"}, {AlgorithmSide, "Algorithms"}} {
+	}{{StoreSide, "The store"}, {WorkerSide, "Workers"}, {AlgorithmSide, "Algorithms"}, {LLMSide, "The LLM proxy"}} {
 		fmt.Fprintf(&out, "### %s\n\n| series | kind | labels | meaning |\n|---|---|---|---|\n", side.title)
 		for _, d := range Definitions() {
 			if d.Side == side.side {

@@ -5,8 +5,6 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/aglq/aglq/worker/llmproxy"
 )
@@ -14,7 +12,7 @@ import (
 // LLM records what an LLM proxy does, in a registry of its own: a proxy answers
 // scrapes at its own address.
 type LLM struct {
-	registry                   *prometheus.Registry
+	recorder                   *Recorder
 	requests, outcomes, tokens *prometheus.CounterVec
 	latency, ttft              *prometheus.HistogramVec
 	dropped                    prometheus.Counter
@@ -22,27 +20,13 @@ type LLM struct {
 
 // NewLLM makes an LLM.
 func NewLLM() *LLM {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	r := New(Options{Prometheus: true})
+	return &LLM{
+		recorder: r,
+		requests: r.counter(llmRequests), outcomes: r.counter(llmOutcomes), tokens: r.counter(llmTokens),
+		latency: r.histogram(llmLatency), ttft: r.histogram(llmFirstByte),
+		dropped: r.counter(llmDropped).WithLabelValues(),
 	}
-	histogram := func(name, help string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name, Help: help, Buckets: Buckets, NativeHistogramBucketFactor: nativeFactor,
-			NativeHistogramMaxBucketNumber: nativeBuckets, NativeHistogramMinResetDuration: nativeReset,
-		}, []string{"model"})
-	}
-	l := &LLM{
-		registry: prometheus.NewRegistry(),
-		requests: counter("aglq_llm_requests_total", "Calls ended, by the status of the answer; 499 when the client went away.", "model", "status"),
-		outcomes: counter("aglq_llm_outcomes_total", "Calls ended, by how.", "model", "outcome"),
-		tokens:   counter("aglq_llm_tokens_total", "Tokens of calls, as upstreams count them: prompt, completion.", "model", "kind"),
-		latency:  histogram("aglq_llm_latency_seconds", "Seconds from a request to the end of its answer."),
-		ttft:     histogram("aglq_llm_ttft_seconds", "Seconds from a request to the first byte of its answer."),
-		dropped:  prometheus.NewCounter(prometheus.CounterOpts{Name: "aglq_llm_spans_dropped_total", Help: "Spans that were not stored."}),
-	}
-	l.registry.MustRegister(l.requests, l.outcomes, l.tokens, l.latency, l.ttft, l.dropped,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return l
 }
 
 // Observe is for llmproxy.Options.
@@ -61,6 +45,4 @@ func (l *LLM) Observe(o llmproxy.Observation) {
 func (l *LLM) Dropped(n int) { l.dropped.Add(float64(n)) }
 
 // Handler serves the registry in the format that the scrape asks for.
-func (l *LLM) Handler() http.Handler {
-	return promhttp.HandlerFor(l.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
-}
+func (l *LLM) Handler() http.Handler { return l.recorder.Handler() }

@@ -22,6 +22,7 @@ import (
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/store"
 	"github.com/aglq/aglq/worker"
+	"github.com/aglq/aglq/worker/llmproxy"
 )
 
 // everything is a recorder of which every series has a member.
@@ -71,6 +72,14 @@ func everything(t *testing.T) *Recorder {
 	return r
 }
 
+// everyLLM is an LLM of which every series has a member.
+func everyLLM() *LLM {
+	l := NewLLM()
+	l.Observe(llmproxy.Observation{Model: "m", Status: 200, Outcome: "ok", PromptTokens: 1, Took: time.Second, FirstByte: time.Millisecond})
+	l.Dropped(1)
+	return l
+}
+
 func gather(t *testing.T, r *Recorder) map[string]*dto.MetricFamily {
 	t.Helper()
 	families, err := r.registry.Gather()
@@ -88,6 +97,7 @@ func gather(t *testing.T, r *Recorder) map[string]*dto.MetricFamily {
 // defined, and no series besides.
 func TestEverySeriesIsDefined(t *testing.T) {
 	families := gather(t, everything(t))
+	maps.Copy(families, gather(t, everyLLM().recorder))
 	for _, d := range Definitions() {
 		f := families[d.Name]
 		if f == nil {
@@ -128,7 +138,9 @@ func TestEverySeriesIsDefined(t *testing.T) {
 }
 
 func TestPromlint(t *testing.T) {
-	families := slices.Collect(maps.Values(gather(t, everything(t))))
+	all := gather(t, everything(t))
+	maps.Copy(all, gather(t, everyLLM().recorder))
+	families := slices.Collect(maps.Values(all))
 	families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "agl") })
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	if err != nil {
