@@ -88,6 +88,7 @@ type Backend struct {
 	tallied  counts
 	stream   stream
 	ahead    ahead
+	floor    floor
 	spanned  spanCount
 	spansTo  *driver.Collection // under the concern that spans are written with
 	retrying chan struct{}      // held by a section that runs again

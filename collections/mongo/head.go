@@ -86,6 +86,36 @@ func (a *ahead) clear() {
 	a.list = nil
 }
 
+// floor is where the queue began at the last look. What was claimed before it
+// lingers in the index until the server tidies up, and to pass over it takes the
+// longer the more there is. A rollout that returns to a place before the floor is
+// seen by the next look from the beginning.
+type floor struct {
+	mu    sync.Mutex
+	place int64
+	since time.Time // of the last look from the beginning
+}
+
+// floorFor is the longest time between two looks from the beginning.
+const floorFor = 2 * time.Second
+
+// from is the place to look from: 0 for the beginning.
+func (f *floor) from() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now := time.Now(); f.place == 0 || now.Sub(f.since) > floorFor {
+		f.place, f.since = 0, now
+	}
+	return f.place
+}
+
+// begins notes the first place that a look has found, 0 for none.
+func (f *floor) begins(place int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.place = place
+}
+
 // claimed notes that another process has claimed.
 func (s *stream) claimed(writer int64) {
 	s.mu.Lock()
@@ -136,10 +166,7 @@ func (s *section) Head(n int) ([]*queue.Record, error) {
 func (s *section) readHead(n, known int) ([]*queue.Record, error) {
 	out := make([]*queue.Record, 0, n)
 	if !s.separate { // whoever meets it there runs again
-		filter, _, err := s.window(n+known, 0, share{claimers: 1})
-		if err == nil {
-			out, _, err = s.takeHead(out, filter, n, n+known)
-		}
+		out, _, err := s.takeHead(out, s.queuedFrom(0), n, n+known)
 		return out, err
 	}
 	mine := s.b.stream.share(s.b.writer, time.Now())
@@ -152,13 +179,13 @@ func (s *section) readHead(n, known int) ([]*queue.Record, error) {
 				continue
 			}
 		}
-		filter, limit, err := s.window(missing+known, further, mine)
-		if err != nil || limit == 0 {
-			return out, err
-		}
 		var beyond []*item[queue.Record]
-		if out, beyond, err = s.takeHead(out, filter, n, limit); err != nil {
+		var err error
+		if out, beyond, err = s.look(out, n, missing+known, further, mine); err != nil {
 			return nil, err
+		}
+		if len(out) == n-missing && len(beyond) == 0 {
+			return out, nil // the queue holds no more
 		}
 		s.b.ahead.keep(beyond, mine)
 		if mine.claimers == 1 {
@@ -183,52 +210,83 @@ func (s *section) takeAhead(out []*queue.Record, taken []*item[queue.Record]) []
 	return out
 }
 
-// window is the query for n rollouts of the queue and, of a process's share,
-// some further ones. It returns how many there are at most.
-func (s *section) window(n, further int, mine share) (filter bson.Raw, limit int, err error) {
+// look reads n rollouts of the queue and, of a process's share, some further
+// ones: from the floor, and if there is nothing, from the beginning. It adds to
+// out until that holds want.
+func (s *section) look(out []*queue.Record, want, n, further int, mine share) (taken []*queue.Record, beyond []*item[queue.Record], err error) {
+	for from := s.b.floor.from(); ; from = 0 {
+		filter, limit := s.queuedFrom(from), n+further
+		if mine.claimers > 1 {
+			places, err := s.places(from, limit*int(mine.claimers))
+			if err != nil {
+				return nil, nil, err
+			}
+			filter, limit = s.queuedAt(ownPlaces(places, n, further, mine))
+		}
+		if limit > 0 {
+			if taken, beyond, err = s.takeHead(out, filter, want, limit); err != nil {
+				return nil, nil, err
+			}
+		}
+		if len(taken) > len(out) || len(beyond) > 0 || from == 0 {
+			break
+		}
+	}
+	if mine.claimers == 1 {
+		s.b.floor.begins(firstPlace(taken[len(out):]))
+	}
+	return taken, beyond, err
+}
+
+func firstPlace(queued []*queue.Record) int64 {
+	if len(queued) == 0 {
+		return 0
+	}
+	return queued[0].Place
+}
+
+// queuedFrom is the query for the queue from a place on.
+func (s *section) queuedFrom(place int64) bson.Raw {
 	d := newDoc(64)
 	d.text("p", s.b.partition)
-	if mine.claimers == 1 {
-		at := d.open("q")
-		d.int("$gt", 0)
-		d.close(at)
-		return d.done(), n + further, nil
-	}
-	places, err := s.places((n + further) * int(mine.claimers))
-	if err != nil || len(places) == 0 {
-		return nil, 0, err
-	}
-	places = ownPlaces(places, n, further, mine)
+	at := d.open("q")
+	d.int("$gte", max(1, place))
+	d.close(at)
+	return d.done()
+}
+
+// queuedAt is the query for some places, and how many it finds at most.
+func (s *section) queuedAt(places []int64) (filter bson.Raw, limit int) {
+	d := newDoc(64 + 16*len(places))
+	d.text("p", s.b.partition)
 	at := d.open("q")
 	d.ints("$in", places)
 	d.close(at)
-	return d.done(), len(places), nil
+	return d.done(), len(places)
 }
 
-// places are the first of the queue, without those that the section has dealt
-// with.
-func (s *section) places(limit int) ([]int64, error) {
+// places are the first of the queue from a place on, without those that the
+// section has dealt with.
+func (s *section) places(from int64, limit int) ([]int64, error) {
 	mine := make(map[int64]bool, len(s.rollouts.order))
 	for _, it := range s.rollouts.order {
 		if it.before != nil {
 			mine[it.before.Place] = true
 		}
 	}
-	filter := newDoc(64)
-	filter.text("p", s.b.partition)
-	at := filter.open("q")
-	filter.int("$gt", 0)
-	filter.close(at)
 	places := make([]int64, 0, limit)
 	o := options.Find().SetSort(placeSort).SetLimit(int64(limit)).SetBatchSize(int32(limit + 1)).SetHint(byPlace).
 		SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "q", Value: 1}})
-	err := each(s.ctx, s.b.rollouts.local, filter.done(), o, func(raw bson.Raw) {
+	err := each(s.ctx, s.b.rollouts.local, s.queuedFrom(from), o, func(raw bson.Raw) {
 		for _, v := range fields(raw) {
 			if !mine[v.int()] {
 				places = append(places, v.int())
 			}
 		}
 	})
+	if err == nil && len(places) > 0 {
+		s.b.floor.begins(places[0])
+	}
 	return places, err
 }
 

@@ -193,6 +193,7 @@ func (s *section) PutRollout(r *queue.Record) error {
 		r.Place = numbers.next()
 	} else if r.Place > 0 && it.after.Place == 0 {
 		s.b.ahead.clear() // it may return before what was read ahead
+		s.b.floor.begins(0)
 	}
 	it.after, it.put = r, true
 	return nil
