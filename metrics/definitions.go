@@ -156,6 +156,8 @@ var (
 		"Spans in one call.")
 	spansEvicted = counter(StoreSide, "aglq_spans_evicted_total",
 		"Spans of finished rollouts that the memory backend dropped to stay below --max-memory.")
+	purged = counter(StoreSide, "aglq_purged_total",
+		"What --retain-finished and --retain-spans had deleted: rollouts, and spans with them or by themselves.", "collection")
 	spanBytes = gauge(StoreSide, "aglq_span_memory_bytes",
 		"Bytes that spans take in the memory backend, by estimate; 0 elsewhere.")
 	spanLimit = gauge(StoreSide, "aglq_span_memory_limit_bytes",

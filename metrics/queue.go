@@ -39,6 +39,7 @@ type Queue struct {
 	wakeups   *series[string, prometheus.Observer]
 	spans     [len(spanResults)]prometheus.Counter
 	spanBatch prometheus.Observer
+	purged    *series[string, prometheus.Counter]
 }
 
 var _ store.Observer = (*Queue)(nil)
@@ -56,6 +57,7 @@ func newQueue(r *Recorder) *Queue {
 		commits:    r.histograms(commitSeconds),
 		batches:    r.histograms(commitCalls),
 		retries:    r.counters(txnRetries),
+		purged:     r.counters(purged),
 		enqueued:   r.counter(enqueued).WithLabelValues(),
 		taken:      r.counter(claimed).WithLabelValues(),
 		claims:     r.counters(claims),
@@ -199,6 +201,12 @@ const (
 	wokenClaim = "claim"
 	wokenWait  = "wait"
 )
+
+// Purged counts what retention deleted.
+func (q *Queue) Purged(rollouts, spans int64) {
+	q.purged.of("rollouts").Add(float64(rollouts))
+	q.purged.of("spans").Add(float64(spans))
+}
 
 // claimed counts the answer to a claim. One that had to wait for its rollout was
 // woken by it.

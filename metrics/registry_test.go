@@ -57,6 +57,7 @@ func everything(t *testing.T) *Recorder {
 	w := r.Worker()
 	w.WorkerStarted("w", 4, true)
 	w.HeartbeatAnswered("w")
+	r.Queue().Purged(1, 2)
 	w.TaskStarted()
 	w.TaskStarted()
 	w.TaskEnded("ro-1", worker.NotHeld, time.Second)

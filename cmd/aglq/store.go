@@ -146,7 +146,7 @@ func storeOptions(cmd *cli.Command, log *slog.Logger, recorder *metrics.Recorder
 		RetainFinished: cmd.Duration("retain-finished"), RetainSpans: cmd.Duration("retain-spans"),
 	}
 	if recorder != nil {
-		o.Observer = recorder.Queue()
+		o.Observer, o.Purged = recorder.Queue(), recorder.Queue().Purged
 	}
 	return o
 }
