@@ -47,10 +47,9 @@ type Backend interface {
 	// that it refers to. Fn puts no new rollouts and no resources.
 	Separately(ctx context.Context, fn func(tx Tx) error) (lost Lost, err error)
 
-	// Watch calls news with what other processes do to the data, until ctx ends.
-	// It tells all that happens after it was called, and some of what happened
-	// before. News must not block. There is one watcher at a time.
-	Watch(ctx context.Context, news func(News))
+	// Watch has news called with what other processes do to the data, from now
+	// on until stop is called. News must not block. There is one watcher at a time.
+	Watch(news func(News)) (stop func())
 
 	// Statistics counts; Name, Uptime and Memory are filled in by the backend
 	// where it knows them.

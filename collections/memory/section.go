@@ -30,7 +30,7 @@ func (b *Backend) Separately(ctx context.Context, fn func(tx collections.Tx) err
 }
 
 // Watch implements collections.Backend. There is no other process to tell of.
-func (b *Backend) Watch(ctx context.Context, _ func(collections.News)) { <-ctx.Done() }
+func (b *Backend) Watch(func(collections.News)) (stop func()) { return func() {} }
 
 // section collects the writes of an atomic section. There is one, used again
 // by every section.

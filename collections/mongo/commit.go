@@ -94,7 +94,7 @@ func (s *section) rolloutWrites() (inserts, puts writes, counted int) {
 		}
 		puts.updates = append(puts.updates, driver.NewUpdateOneModel().
 			SetFilter(s.condition(it.id, it.revision)).
-			SetUpdate(encodeChange(it.before, it.after, revision)))
+			SetUpdate(encodeChange(it.before, it.after, it.revision, revision)))
 	}
 	return inserts, puts, counted
 }

@@ -27,7 +27,7 @@ func (b *Backend) RoundTrip(r *queue.Record) *queue.Record {
 // Document is the record's document, and Change the update to another state.
 func (b *Backend) Document(r *queue.Record) bson.Raw { return b.encodeRecord(r, 1, 2) }
 
-func Change(before, after *queue.Record) bson.Raw { return encodeChange(before, after, 3) }
+func Change(before, after *queue.Record) bson.Raw { return encodeChange(before, after, 2, 3) }
 
 // DecodeRecord reads a record's document.
 func DecodeRecord(raw bson.Raw) *queue.Record { return decodeRecord(raw).Record }

@@ -177,7 +177,7 @@ func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs, 
 	for i, r := range found {
 		ids[i] = r.Rollout.RolloutID
 		marks[i] = driver.NewUpdateOneModel().SetFilter(b.idIn([]string{r.Rollout.RolloutID})).
-			SetUpdate(setRevision(mark(section, transitionOf(r, nil))))
+			SetUpdate(setRevision(r.Revision, mark(section, transitionOf(r, nil))))
 	}
 	b.tallied.expect(section, len(marks))
 	if _, err := b.rollouts.main.BulkWrite(ctx, marks); err != nil {

@@ -16,6 +16,7 @@ import (
 //
 //	_id  partition/rollout     p  partition     r  rollout id
 //	v    revision              o  number of insertion
+//	u    revision before v, absent in a new rollout
 //	l    counts the sections that relied on the rollout without changing it
 //	st   status   t0, t1  start and end   mo  mode   rs  resources id
 //	cf   config   in, md  input and metadata, JSON text
@@ -97,11 +98,13 @@ func (d *doc) attempt(key string, a *queue.Attempt) {
 	d.close(at)
 }
 
-// encodeChange makes the update from before to after. It holds only what
+// encodeChange makes the update from before, which stands at revision base, to
+// after. It holds only what
 // differs: a heartbeat does not resend the input.
-func encodeChange(before, after *queue.Record, revision int64) bson.Raw {
+func encodeChange(before, after *queue.Record, base, revision revision) bson.Raw {
 	set, unset := newDoc(256), newDoc(64)
 	set.int("v", revision)
+	set.int("u", base)
 	x, y := &before.Rollout, &after.Rollout
 	if x.Status != y.Status {
 		set.text("st", string(y.Status))
@@ -223,7 +226,8 @@ func equal[T comparable](a, b *T) bool {
 // stored is a record as it was read, with what the backend needs besides.
 type stored struct {
 	*queue.Record
-	order int64 // number of insertion
+	order    int64 // number of insertion
+	previous revision
 }
 
 // decodeRecord reads a rollout's document; the record keeps a copy.
@@ -237,6 +241,8 @@ func decodeRecord(raw bson.Raw) stored {
 			r.Rollout.RolloutID = v.text()
 		case "v":
 			r.Revision = v.int()
+		case "u":
+			out.previous = v.int()
 		case "o":
 			out.order = v.int()
 		case "st":

@@ -158,7 +158,7 @@ func (s *section) updateCommand(put []*item[queue.Record]) (command bson.Raw, n 
 		it := put[n]
 		at := d.open(strconv.Itoa(n))
 		d.raw("q", s.condition(it.id, it.revision))
-		d.raw("u", encodeChange(it.before, it.after, s.revisionOf(it)))
+		d.raw("u", encodeChange(it.before, it.after, it.revision, s.revisionOf(it)))
 		d.close(at)
 		n++
 	}
@@ -181,44 +181,68 @@ func (s *section) runUpdate(command bson.Raw, of []*item[queue.Record]) (unmade 
 	if err != nil {
 		return s.unmadeAfter(err, of)
 	}
-	if n, _ := answer.Lookup("n").AsInt64OK(); n == int64(len(of)) {
+	made, _ := answer.Lookup("n").AsInt64OK()
+	if made == int64(len(of)) {
 		return nil, nil
 	}
-	unmade, err = s.unmade(of)
-	return unmade, wrap(err, "asking MongoDB which writes were made")
+	seen, err := s.lookFor(of)
+	if err != nil {
+		return nil, wrap(err, "asking MongoDB which writes were made")
+	}
+	if int(made) == len(seen.made) {
+		return append(seen.unmade, seen.unknown...), nil
+	}
+	return seen.unmade, seen.lost()
 }
 
-// unmade looks which items do not stand at the revision that they were to get.
-func (s *section) unmade(of []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
+// outcome is which of a command's writes were made, as far as can be told.
+type outcome struct{ made, unmade, unknown []*item[queue.Record] }
+
+// lost is the error where others have changed a rollout more than once since, so
+// that nobody can tell.
+func (o *outcome) lost() error {
+	if len(o.unknown) == 0 {
+		return nil
+	}
+	return queue.Errorf(queue.Unavailable, "rollout %s was changed by others while it was written: look at its present state before you retry",
+		o.unknown[0].id)
+}
+
+// lookFor reads what became of items. One that stands at its new revision, or did
+// before the last change, was written; one that went another way from the
+// revision before was not.
+func (s *section) lookFor(of []*item[queue.Record]) (o outcome, err error) {
 	ids := make([]string, len(of))
 	for i, it := range of {
 		ids[i] = it.id
 	}
-	found := make(map[string]revision, len(of))
-	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}, {Key: "v", Value: 1}}).SetBatchSize(int32(len(ids) + 1))
-	err = each(s.ctx, s.b.rollouts.main, s.b.idIn(ids), o, func(raw bson.Raw) {
+	type versions struct{ now, before revision }
+	found := make(map[string]versions, len(of))
+	opts := options.Find().SetBatchSize(int32(len(ids) + 1)).
+		SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}, {Key: "v", Value: 1}, {Key: "u", Value: 1}})
+	err = each(s.ctx, s.b.rollouts.main, s.b.idIn(ids), opts, func(raw bson.Raw) {
 		r := decodeRecord(raw)
-		found[r.Rollout.RolloutID] = r.Revision
+		found[r.Rollout.RolloutID] = versions{r.Revision, r.previous}
 	})
-	if err != nil {
-		return nil, err
-	}
 	for _, it := range of {
-		if found[it.id] != s.revisionOf(it) {
-			unmade = append(unmade, it)
+		wanted := s.revisionOf(it)
+		switch v, exists := found[it.id]; {
+		case v.now == wanted, v.before == wanted:
+			o.made = append(o.made, it)
+		case !exists, v.now == it.revision, v.before == it.revision:
+			o.unmade = append(o.unmade, it)
+		default:
+			o.unknown = append(o.unknown, it)
 		}
 	}
-	return unmade, nil
+	return o, err
 }
 
 // unmadeAfter finds out what was written by a command whose answer was an error
 // or never came. It gives up with the section's context.
 func (s *section) unmadeAfter(failed error, of []*item[queue.Record]) ([]*item[queue.Record], error) {
-	if !passing(failed) && !hasLabel(failed, "RetryableWriteError") {
-		var refused driver.CommandError
-		if errors.As(failed, &refused) {
-			return nil, wrap(failed, "writing to MongoDB")
-		}
+	if !passing(failed) {
+		return nil, wrap(failed, "writing to MongoDB")
 	}
 	if driver.IsTimeout(failed) || errors.Is(failed, context.DeadlineExceeded) {
 		s.b.freeAbandoned(s.ctx) // a write waits for a transaction of a dead process
@@ -226,9 +250,9 @@ func (s *section) unmadeAfter(failed error, of []*item[queue.Record]) ([]*item[q
 	for tries := 0; ; tries++ {
 		err := s.bar(of)
 		if err == nil {
-			unmade, err := s.unmade(of)
-			if err == nil {
-				return unmade, nil
+			var seen outcome
+			if seen, err = s.lookFor(of); err == nil {
+				return seen.unmade, seen.lost()
 			}
 		}
 		if !sleep(s.ctx, pause(tries)) {
@@ -244,7 +268,7 @@ func (s *section) bar(of []*item[queue.Record]) error {
 	models := make([]driver.WriteModel, len(of))
 	for i, it := range of {
 		models[i] = driver.NewUpdateOneModel().SetFilter(s.condition(it.id, it.revision)).
-			SetUpdate(setRevision(mark(other, transitionOf(it.before, it.before))))
+			SetUpdate(setRevision(it.revision, mark(other, transitionOf(it.before, it.before))))
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, oneTimeout)
 	defer cancel()
@@ -252,10 +276,11 @@ func (s *section) bar(of []*item[queue.Record]) error {
 	return err
 }
 
-func setRevision(r revision) bson.Raw {
-	d := newDoc(48)
+func setRevision(base, r revision) bson.Raw {
+	d := newDoc(64)
 	at := d.open("$set")
 	d.int("v", r)
+	d.int("u", base)
 	d.close(at)
 	return d.done()
 }

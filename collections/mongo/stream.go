@@ -241,12 +241,12 @@ func (b *Backend) tell(n collections.News) {
 }
 
 // Watch implements collections.Backend.
-func (b *Backend) Watch(ctx context.Context, news func(collections.News)) {
-	b.stream.mu.Lock()
-	b.stream.news = news
-	b.stream.mu.Unlock()
-	<-ctx.Done()
-	b.stream.mu.Lock()
-	b.stream.news = nil
-	b.stream.mu.Unlock()
+func (b *Backend) Watch(news func(collections.News)) (stop func()) {
+	set := func(news func(collections.News)) {
+		b.stream.mu.Lock()
+		defer b.stream.mu.Unlock()
+		b.stream.news = news
+	}
+	set(news)
+	return func() { set(nil) }
 }

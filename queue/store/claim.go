@@ -129,7 +129,16 @@ func (s *Store) runClaim(sec *section, c *claim) error {
 	}
 	var refs []queue.AttemptRef
 	var events []queue.WorkerEvent
-	for _, before := range c.claimed {
+	for _, head := range c.claimed {
+		// A call before this one in the batch may have changed it.
+		before, err := sec.Rollout(head.Rollout.RolloutID)
+		if err != nil {
+			return err
+		}
+		if before == nil || before.Place == 0 {
+			c.lost = true
+			continue
+		}
 		r := before.Clone()
 		events = r.Begin(s.newID(queue.AttemptID), c.WorkerID, true, s.lease, sec.now)
 		if err := sec.put(before, r); err != nil {

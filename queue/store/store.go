@@ -97,6 +97,7 @@ type Store struct {
 	claims  claimers
 	watch   watchdog
 	again   chan struct{}   // has room for one: waiters may have missed something
+	unwatch func()          // ends the backend's news; nil where there are none
 	closing context.Context // ends when Close begins
 	close   context.CancelFunc
 	running sync.WaitGroup // background goroutines
@@ -147,7 +148,7 @@ func New(backend collections.Backend, o Options) *Store {
 		s.running.Go(func() { s.purgeEvery(keep) })
 	}
 	if backend.Shared() {
-		s.running.Go(func() { backend.Watch(s.closing, s.hear) })
+		s.unwatch = backend.Watch(s.hear)
 		s.running.Go(s.lookAgain)
 	}
 	return s
@@ -164,6 +165,9 @@ func (s *Store) EndWaits() { s.close() }
 // have ended, save those that wait.
 func (s *Store) Close(ctx context.Context) error {
 	s.close()
+	if s.unwatch != nil {
+		s.unwatch()
+	}
 	s.running.Wait()
 	s.beats.flush(s)
 	s.roster.flush(s)
