@@ -170,7 +170,10 @@ func (s *section) readHead(n, known int) ([]*queue.Record, error) {
 		return out, err
 	}
 	mine := s.b.stream.share(s.b.writer, time.Now())
-	for try := 0; (try < headTries || len(out) == 0) && len(out) < n; try++ {
+	for try := 0; len(out) < n && (try < headTries || len(out) == 0); try++ {
+		if try == headTries {
+			mine = share{claimers: 1} // others were faster each time: take what comes first
+		}
 		missing, further := n-len(out), 0
 		if known == 0 {
 			var taken []*item[queue.Record]
@@ -180,11 +183,12 @@ func (s *section) readHead(n, known int) ([]*queue.Record, error) {
 			}
 		}
 		var beyond []*item[queue.Record]
+		var some bool
 		var err error
-		if out, beyond, err = s.look(out, n, missing+known, further, mine); err != nil {
+		if out, beyond, some, err = s.look(out, n, missing+known, further, mine); err != nil {
 			return nil, err
 		}
-		if len(out) == n-missing && len(beyond) == 0 {
+		if !some {
 			return out, nil // the queue holds no more
 		}
 		s.b.ahead.keep(beyond, mine)
@@ -212,30 +216,34 @@ func (s *section) takeAhead(out []*queue.Record, taken []*item[queue.Record]) []
 
 // look reads n rollouts of the queue and, of a process's share, some further
 // ones: from the floor, and if there is nothing, from the beginning. It adds to
-// out until that holds want.
-func (s *section) look(out []*queue.Record, want, n, further int, mine share) (taken []*queue.Record, beyond []*item[queue.Record], err error) {
+// out until that holds want. Some reports whether the queue held any, which
+// others may have taken before they were read.
+func (s *section) look(out []*queue.Record, want, n, further int, mine share) (taken []*queue.Record, beyond []*item[queue.Record], some bool, err error) {
+	taken = out
 	for from := s.b.floor.from(); ; from = 0 {
 		filter, limit := s.queuedFrom(from), n+further
 		if mine.claimers > 1 {
-			places, err := s.places(from, limit*int(mine.claimers))
+			places, err := s.places(out, from, limit*int(mine.claimers))
 			if err != nil {
-				return nil, nil, err
+				return nil, nil, false, err
 			}
+			some = len(places) > 0
 			filter, limit = s.queuedAt(ownPlaces(places, n, further, mine))
 		}
 		if limit > 0 {
 			if taken, beyond, err = s.takeHead(out, filter, want, limit); err != nil {
-				return nil, nil, err
+				return nil, nil, false, err
 			}
 		}
-		if len(taken) > len(out) || len(beyond) > 0 || from == 0 {
+		found := len(taken) > len(out) || len(beyond) > 0
+		if some = some || found; found || from == 0 {
 			break
 		}
 	}
 	if mine.claimers == 1 {
 		s.b.floor.begins(firstPlace(taken[len(out):]))
 	}
-	return taken, beyond, err
+	return taken, beyond, some, nil
 }
 
 func firstPlace(queued []*queue.Record) int64 {
@@ -265,12 +273,15 @@ func (s *section) queuedAt(places []int64) (filter bson.Raw, limit int) {
 	return d.done(), len(places)
 }
 
-// places are the first of the queue from a place on, without those that the
-// section has dealt with.
-func (s *section) places(from int64, limit int) ([]int64, error) {
+// places are the first of the queue from a place on, without those that are
+// taken already and those of rollouts that the section has put.
+func (s *section) places(taken []*queue.Record, from int64, limit int) ([]int64, error) {
 	mine := make(map[int64]bool, len(s.rollouts.order))
+	for _, r := range taken {
+		mine[r.Place] = true
+	}
 	for _, it := range s.rollouts.order {
-		if it.before != nil {
+		if it.put && it.before != nil {
 			mine[it.before.Place] = true
 		}
 	}
