@@ -170,6 +170,7 @@ func (s *Store) commitTogether(ctx context.Context, batch []*call[*change]) erro
 
 func (s *Store) runAll(tx collections.Tx, batch []*call[*change], together bool) (*section, error) {
 	sec := &section{Tx: tx, now: s.seconds(), together: together}
+	heard := s.claims.looks() // before anything is read
 	if err := prefetch(tx, batch); err != nil {
 		return nil, err
 	}
@@ -178,7 +179,6 @@ func (s *Store) runAll(tx collections.Tx, batch []*call[*change], together bool)
 		wanted += c.item.claim
 	}
 	if wanted > 0 {
-		heard := s.claims.looks()
 		n, err := sec.shareHead(batch, wanted)
 		if err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,18 +22,21 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.AttemptedRoll
 	}
 	deadline := time.NewTimer(c.Wait)
 	defer deadline.Stop()
-	for first := true; ; first = false {
+	for called := false; ; called = true {
 		// Listen before looking: what is enqueued in between is heard.
 		bell, empty := s.claims.listen()
 		var out []queue.AttemptedRollout
 		var err error
 		if empty {
-			out = s.claimNothing(c.WorkerID, first)
+			out = s.claimNothing(c.WorkerID, !called)
 		} else {
-			out, err = s.claimAll(ctx, c, first)
+			out, err = s.claimAll(ctx, c, !called)
 		}
 		if err != nil || len(out) > 0 {
 			s.claims.leave(bell)
+			if err != nil && called {
+				s.claims.wake(1) // what it was called for is still there
+			}
 			return out, err
 		}
 		select {
@@ -200,21 +204,20 @@ func (c *claim) keep(lost collections.Lost) (again bool) {
 	if lost.Receipts[c.receipt] {
 		return true
 	}
+	if c.places == nil { // nothing was put: what lost names was not as it seemed
+		return slices.ContainsFunc(c.seen, func(id string) bool { return lost.Rollouts[id] })
+	}
 	kept := 0
 	for i := range c.out {
 		if lost.Rollouts[c.out[i].RolloutID] {
 			c.lost = true
 			continue
 		}
-		c.out[kept] = c.out[i]
-		if c.places != nil {
-			c.places[kept] = c.places[i]
-		}
+		c.out[kept], c.places[kept] = c.out[i], c.places[i]
 		kept++
 	}
-	again = kept == 0 && len(c.out) > 0
-	c.out, c.places = c.out[:kept], c.places[:min(kept, len(c.places))]
-	return again
+	c.out, c.places = c.out[:kept], c.places[:kept]
+	return kept == 0
 }
 
 // Unclaim implements queue.Store.

@@ -85,11 +85,12 @@ func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.Heartbe
 			out.Worker = *w
 		})
 	}
-	err := s.do(ctx, c)
-	if err != nil {
+	if err := s.do(ctx, c); err != nil {
 		s.roster.giveBack(h.WorkerID, pending)
+		return out, err
 	}
-	return out, err
+	s.roster.written.learn(h.WorkerID, out.Worker)
+	return out, nil
 }
 
 // idleHeartbeat is one that renews no attempt, so that it can be written behind.
