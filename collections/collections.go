@@ -173,7 +173,8 @@ type Resources interface {
 type Spans interface {
 	// InsertSpans stores spans, each on its own. stored[i] is false when the
 	// attempt of spans[i] already has a span of that id, in the store or earlier
-	// in spans. On an error some may have been stored.
+	// in spans. On an error some may have been stored. When that is [ErrAgain],
+	// stored says which, and the others may be inserted again.
 	InsertSpans(ctx context.Context, spans []queue.Span) (stored []bool, err error)
 	// QuerySpans lists spans of one rollout; AttemptID is literal here. Order as
 	// for QueryRollouts, insertion order without a sort.
@@ -194,6 +195,11 @@ type Counter struct {
 	RolloutID string
 	N         int64
 }
+
+// ErrAgain is the error of an insert of spans that was broken off, perhaps with
+// the backend, which may have lost counters that were not durable: spans that got
+// their numbers from them need others.
+var ErrAgain = queue.Errorf(queue.Unavailable, "storing spans was broken off: send them again")
 
 // ErrNumbersUsedUp is the Conflict of a counter that stands so high that the
 // numbers asked for are more than an int64 holds: a span brought that number.

@@ -2,10 +2,12 @@ package mongo
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -94,12 +96,21 @@ func (b *Backend) insertAroundBig(ctx context.Context, spans []queue.Span, i int
 	}
 	before, err := b.InsertSpans(ctx, spans[:i])
 	if err != nil {
-		return nil, err
+		return nil, brokenOff(err)
 	}
 	stored, err := b.insertBigSpan(ctx, spans[i])
 	if err != nil {
 		return nil, err
 	}
 	after, err := b.InsertSpans(ctx, spans[i+1:])
-	return append(append(before, stored), after...), err
+	return append(append(before, stored), after...), brokenOff(err)
+}
+
+// brokenOff makes collections.ErrAgain, which is said of a whole insert, an error
+// like others.
+func brokenOff(err error) error {
+	if errors.Is(err, collections.ErrAgain) {
+		return queue.Errorf(queue.Unavailable, "%v", err)
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
@@ -29,17 +30,96 @@ func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 			return b.insertAroundBig(ctx, spans, i)
 		}
 	}
-	stored := slices.Repeat([]bool{true}, len(spans))
-	_, err := b.spansTo.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
-	existing, err := duplicates(err)
-	if err != nil {
-		return nil, wrap(err, "storing spans in MongoDB")
+	stored := make([]bool, len(spans))
+	for at := 0; at < len(docs); {
+		n, err := b.insertSome(ctx, docs[at:], stored[at:])
+		if err != nil {
+			return stored, err
+		}
+		at += n
 	}
-	for _, i := range existing {
-		stored[i] = false
-	}
-	b.spanned.stored(len(spans) - len(existing))
 	return stored, nil
+}
+
+// insertSome inserts as many documents as one command holds, and says which of
+// them are stored by it. The driver does not repeat the command: a number that is
+// not durable yet may have been lost with the connection.
+func (b *Backend) insertSome(ctx context.Context, docs []bson.Raw, stored []bool) (n int, err error) {
+	command, n := b.insertCommand(docs)
+	err = b.database.RunCommand(ctx, command).Err()
+	var refused driver.WriteException
+	switch {
+	case err == nil:
+	case errors.As(err, &refused) && refused.WriteConcernError == nil && !slices.ContainsFunc(refused.WriteErrors, notDuplicate):
+	case passing(err):
+		if err := b.findStored(ctx, docs[:n], stored); err != nil {
+			return 0, wrap(err, "storing spans in MongoDB")
+		}
+		return 0, collections.ErrAgain
+	default:
+		return 0, wrap(err, "storing spans in MongoDB")
+	}
+	for i := range n {
+		stored[i] = true
+	}
+	for _, e := range refused.WriteErrors {
+		stored[e.Index] = false
+	}
+	b.spanned.stored(n - len(refused.WriteErrors))
+	return n, nil
+}
+
+const duplicateKey = 11000
+
+func notDuplicate(e driver.WriteError) bool { return e.Code != duplicateKey }
+
+// insertCommand is the command for the first n documents.
+func (b *Backend) insertCommand(docs []bson.Raw) (command bson.Raw, n int) {
+	size := 0
+	for n < len(docs) && n < maxInserts && (n == 0 || size+len(docs[n]) < maxCommand) {
+		size += len(docs[n]) + 16
+		n++
+	}
+	d := newDoc(size + 256)
+	d.text("insert", b.spans.main.Name())
+	d.no("ordered")
+	if b.spansTo == b.spans.main {
+		d.raw("writeConcern", journaledDoc)
+	}
+	list := d.openArray("documents")
+	for i, doc := range docs[:n] {
+		d.raw(strconv.Itoa(i), doc)
+	}
+	d.close(list)
+	return d.done(), n
+}
+
+// maxInserts is how many documents one insert holds.
+const maxInserts = 10_000
+
+// findStored looks which documents an insert has stored whose answer never came,
+// by the number that each was inserted under. It repeats until ctx ends.
+func (b *Backend) findStored(ctx context.Context, docs []bson.Raw, stored []bool) error {
+	places := make(map[string]int, len(docs))
+	ids := make(bson.A, len(docs))
+	for i, doc := range docs {
+		id := doc.Lookup("_id").StringValue()
+		places[id], ids[i] = i, id
+	}
+	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
+	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}, {Key: "o", Value: 1}})
+	for tries := 0; ; tries++ {
+		err := each(ctx, b.spans.main, filter, o, func(raw bson.Raw) {
+			i := places[raw.Lookup("_id").StringValue()]
+			stored[i] = raw.Lookup("o").AsInt64() == docs[i].Lookup("o").AsInt64()
+		})
+		if err == nil || !passing(err) {
+			return err
+		}
+		if !sleep(ctx, pause(tries)) {
+			return errors.Join(ctx.Err(), err)
+		}
+	}
 }
 
 // duplicates tells which documents of an unordered insert existed already. Any

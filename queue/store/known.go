@@ -51,6 +51,13 @@ func (g *generations[K, V]) forget(key K) {
 	delete(g.old, key)
 }
 
+// forgetAll drops everything.
+func (g *generations[K, V]) forgetAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.young, g.old = nil, nil
+}
+
 // known remembers attempts that this process has seen, so that a span need not
 // ask the backend whether its attempt exists. An attempt, once made, goes away
 // only by [Store.Unclaim] in the process that claimed it, and when it is too old

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/aglq/aglq/collections"
@@ -160,6 +161,7 @@ func (s *Store) store(ctx context.Context, spans []queue.Span, attempts *tally) 
 // ask for it are numbered.
 type spanBatch struct {
 	spans  []queue.Span
+	issued []bool // whose numbers were issued here; nil for none
 	stored []bool
 }
 
@@ -182,7 +184,7 @@ func (s *Store) commitContext(first context.Context) (context.Context, context.C
 func (s *Store) commitSpans(batch []*call[*spanBatch]) {
 	ctx, cancel := s.commitContext(batch[0].ctx)
 	defer cancel()
-	s.numberSpans(ctx, batch)
+	s.numberSpans(ctx, batch, false)
 	batch = unfailed(batch)
 	var raises byRollout
 	for _, c := range batch {
@@ -211,31 +213,73 @@ func (s *Store) insertSpans(ctx context.Context, batch []*call[*spanBatch]) {
 		return
 	}
 	if len(batch) == 1 {
-		b := batch[0].item
-		b.stored, batch[0].err = s.backend.InsertSpans(ctx, b.spans)
+		batch[0].err = s.insert(ctx, batch[0].item)
 		return
 	}
-	var all []queue.Span
+	var all spanBatch
 	for _, c := range batch {
-		all = append(all, c.item.spans...)
+		all.spans = append(all.spans, c.item.spans...)
+		all.issued = append(all.issued, c.item.issued...)
+		all.issued = append(all.issued, make([]bool, len(all.spans)-len(all.issued))...)
 	}
-	stored, err := s.backend.InsertSpans(ctx, all)
+	err := s.insert(ctx, &all)
 	if err != nil && !passing(err) {
 		// One caller's span is at fault. Those already stored come back as
 		// duplicates of themselves, so the batch cannot simply be run again: the
 		// backend refuses what it cannot hold before it writes anything.
 		for _, c := range batch {
-			c.item.stored, c.err = s.backend.InsertSpans(ctx, c.item.spans)
+			c.err = s.insert(ctx, c.item)
 		}
 		return
 	}
+	spans, stored := all.spans, all.stored
 	for _, c := range batch {
 		c.err = err
 		if err == nil {
-			n := len(c.item.spans)
+			n := copy(c.item.spans, spans)
 			c.item.stored, stored = stored[:n:n], stored[n:]
+			spans = spans[n:]
 		}
 	}
+}
+
+// insert stores spans. What a broken connection left unstored it numbers anew,
+// for the counters may be older than the numbers now.
+func (s *Store) insert(ctx context.Context, b *spanBatch) (err error) {
+	if b.stored, err = s.backend.InsertSpans(ctx, b.spans); !errors.Is(err, collections.ErrAgain) {
+		return err
+	}
+	var rest spanBatch
+	var places []int
+	for i, stored := range b.stored {
+		if stored {
+			continue
+		}
+		span := b.spans[i]
+		if b.issued != nil && b.issued[i] {
+			span.SequenceID = queue.NumberOnArrival
+		}
+		rest.spans, places = append(rest.spans, span), append(places, i)
+	}
+	again := &call[*spanBatch]{item: &rest, ctx: ctx}
+	s.numberSpans(ctx, []*call[*spanBatch]{again}, true)
+	if again.err != nil {
+		return again.err
+	}
+	s.issued.forgetAll()
+	var raises byRollout
+	s.toRaise(&raises, rest.spans)
+	if err := s.raise(ctx, raises.entries); err != nil {
+		return err
+	}
+	err = s.insert(ctx, &rest)
+	for i, at := range places {
+		b.spans[at] = rest.spans[i]
+		if err == nil {
+			b.stored[at] = rest.stored[i]
+		}
+	}
+	return err
 }
 
 // toRaise adds the counters that have to rise to the numbers which spans bring
@@ -266,9 +310,9 @@ func (s *Store) raise(ctx context.Context, entries []collections.Counter) error 
 }
 
 // numberSpans numbers the spans of a batch that ask for it, in order of arrival,
-// those of a rollout in one step. The insert that follows makes the numbers
-// durable.
-func (s *Store) numberSpans(ctx context.Context, batch []*call[*spanBatch]) {
+// those of a rollout in one step. An insert that
+// follows makes numbers durable that are not.
+func (s *Store) numberSpans(ctx context.Context, batch []*call[*spanBatch], durable bool) {
 	var wanted byRollout
 	for _, c := range batch {
 		for i := range c.item.spans {
@@ -280,11 +324,11 @@ func (s *Store) numberSpans(ctx context.Context, batch []*call[*spanBatch]) {
 	if len(wanted.entries) == 0 {
 		return
 	}
-	next, err := s.backend.NextSequence(ctx, wanted.entries, false)
+	next, err := s.backend.NextSequence(ctx, wanted.entries, durable)
 	if err != nil && len(batch) > 1 && !passing(err) {
 		// One rollout's numbers are used up; the others go on.
 		for i := range batch {
-			s.numberSpans(ctx, batch[i:i+1])
+			s.numberSpans(ctx, batch[i:i+1], durable)
 		}
 		return
 	}
@@ -300,6 +344,10 @@ func (s *Store) numberSpans(ctx context.Context, batch []*call[*spanBatch]) {
 			at := wanted.find(span.RolloutID)
 			span.SequenceID = next[at]
 			next[at]++
+			if c.item.issued == nil {
+				c.item.issued = make([]bool, len(c.item.spans))
+			}
+			c.item.issued[i] = true
 		}
 	}
 	if err != nil {
