@@ -77,6 +77,32 @@ func TestKillMongod(t *testing.T) {
 	l.verify(ctx, t)
 }
 
+// TestFailover has a set of three members lose its primary under load, first by
+// a step-down and then with kill -9.
+func TestFailover(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	set := mongotest.StartSet(t, 3)
+	store := newServer(t, "--backend", "mongo", "--mongo-uri", set.URI())
+	store.start(ctx, t)
+	l := newLoad(t, store.url, 200, 40, 110)
+	loaded := inBackground(func() error { return l.run(ctx) })
+	l.reached(ctx, t, 40)
+	if err := set.StepDown(ctx, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	l.reached(ctx, t, 110)
+	primary, err := set.Primary(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.Kill(primary)
+	if err := <-loaded; err != nil {
+		t.Fatal(err)
+	}
+	l.verify(ctx, t)
+}
+
 func inBackground(f func() error) <-chan error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
