@@ -128,6 +128,7 @@ func open(ctx context.Context, o Options, clientOptions *options.ClientOptions) 
 		return nil, err
 	}
 	if err := b.prepare(ctx); err != nil {
+		b.leave()
 		_ = b.client.Disconnect(context.WithoutCancel(ctx))
 		return nil, err
 	}

@@ -123,26 +123,35 @@ func (c *counts) check(section revision, w *ownWrites) {
 	}
 }
 
-// hear takes one event in.
-func (c *counts) hear(r revision, t transition, token bson.Raw) {
+// hear takes one event in, and reports whether it was one of the own writes that
+// are to come back.
+func (c *counts) hear(r revision, t transition, token bson.Raw) (awaited bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.token = append(c.token[:0], token...)
 	if !t.counts() {
-		return
+		return false
 	}
 	c.now.apply(t)
 	c.dirty = true
-	if w := c.own[sectionOf(r)]; w != nil {
+	w := c.own[sectionOf(r)]
+	if w != nil {
 		w.missing--
 		c.check(sectionOf(r), w)
 	}
+	return w != nil
 }
 
+// begin starts from counts that are right at a place in the stream. What has
+// been written until now may be among them, and is waited for no more.
 func (c *counts) begin(now tally, token bson.Raw) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now, c.token, c.dirty = now, bytes.Clone(token), true
+	for section, w := range c.own {
+		w.missing, w.settled = 0, true
+		c.check(section, w)
+	}
 }
 
 // rest notes how far the stream has come without telling anything.
@@ -222,6 +231,8 @@ func (c *counts) document(partition string) bson.Raw {
 // leftCounts are those that a process has left, and where in the stream it did;
 // nil for nowhere.
 func (b *Backend) leftCounts(ctx context.Context) (t tally, token bson.Raw, err error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
 	t = newTally()
 	err = each(ctx, b.counts.main, b.idIn([]string{leftID}), options.Find(), func(raw bson.Raw) {
 		for key, v := range fields(raw) {

@@ -85,3 +85,24 @@ func (b *Backend) EncodeSpan(s *queue.Span) bson.Raw { return b.encodeSpan(s) }
 
 // Meet makes the backend believe that another process claims too.
 func (b *Backend) Meet() { b.stream.claimed(b.writer ^ 1) }
+
+// Recount counts as for a change stream that cannot be resumed, with writes
+// that are still waited for.
+func (b *Backend) Recount(ctx context.Context) error {
+	section := b.newRevision()
+	b.tallied.expect(section, 1)
+	b.tallied.settle(section, 0)
+	cs, err := b.openAnew(ctx)
+	if err != nil {
+		return err
+	}
+	return cs.Close(ctx)
+}
+
+// Awaited is how many sections' writes the counts wait for.
+func (b *Backend) Awaited() int { return len(b.tallied.missing()) }
+
+// OwnFinish is the revision of a rollout that this process has finished.
+func (b *Backend) OwnFinish() int64 {
+	return mark(b.newRevision(), transition{before: queue.RolloutRunning, after: queue.RolloutSucceeded})
+}

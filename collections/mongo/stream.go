@@ -28,6 +28,9 @@ const (
 	streamPace = 5 * time.Millisecond
 	// leaveEvery is how often changed counts are left in the database.
 	leaveEvery = 5 * time.Second
+	// recountTimeout is for how long counting anew may take; no server keeps the
+	// past for longer by itself.
+	recountTimeout = 5 * time.Minute
 	// streamPause is the longest time between two tries to open a broken stream.
 	streamPause = time.Second
 )
@@ -108,7 +111,10 @@ func (b *Backend) openStream(ctx context.Context) (*driver.ChangeStream, error) 
 
 // openAnew counts, and opens the stream at the time of the count.
 func (b *Backend) openAnew(ctx context.Context) (*driver.ChangeStream, error) {
-	counted, at, err := b.countAll(ctx)
+	// A count takes the longer the more there is.
+	counting, cancel := context.WithTimeout(ctx, recountTimeout)
+	counted, at, err := b.countAll(counting)
+	cancel()
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +140,8 @@ func (b *Backend) watch(ctx context.Context, o *options.ChangeStreamOptionsBuild
 			{Key: "v", Value: bson.D{{Key: "$ifNull", Value: bson.A{"$updateDescription.updatedFields.v", "$fullDocument.v"}}}},
 		}}},
 	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
 	cs, err := b.rollouts.main.Watch(ctx, pipeline, o.SetBatchSize(streamBatch).SetMaxAwaitTime(streamIdle))
 	return cs, wrap(err, "opening the change stream of MongoDB")
 }
@@ -178,15 +186,15 @@ func (b *Backend) reopen(ctx context.Context, broken *driver.ChangeStream, tries
 	if tries > 0 && !sleep(ctx, min(streamPause, pause(tries))) {
 		return broken
 	}
-	bounded, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	cs, err := b.openStream(bounded)
+	cs, err := b.openStream(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			b.log.Warn("the change stream of MongoDB is not back yet", "error", err)
 		}
 		return broken
 	}
+	bounded, cancel := bound(ctx)
+	defer cancel()
 	_ = broken.Close(bounded)
 	return cs
 }
@@ -198,9 +206,9 @@ func (b *Backend) hear(raw, token bson.Raw) {
 		return
 	}
 	t, writer := read(e.revision)
-	b.tallied.hear(e.revision, t, token)
-	if writer == b.writer {
-		return
+	awaited := b.tallied.hear(e.revision, t, token)
+	if writer == b.writer && (awaited || !t.counts()) {
+		return // else its outcome was unknown when the call ended
 	}
 	id := e.id[len(key(b.partition, "")):]
 	b.knownRollouts.outdate(id, e.revision)
