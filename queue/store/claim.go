@@ -68,7 +68,7 @@ func (s *Store) claimAll(ctx context.Context, c queue.Claim, idle bool) ([]queue
 	key := queue.IdempotencyKey(ctx)
 	wanted := c.Limit
 	var out []queue.AttemptedRollout
-	for part := 0; ; part++ {
+	for part := 0; ; { // a part that got nothing has left no receipt
 		c.Limit = min(wanted-len(out), maxClaim)
 		if key != "" && part > 0 {
 			ctx = queue.WithIdempotencyKey(ctx, fmt.Sprintf("%s#%d", key, part))
@@ -84,6 +84,9 @@ func (s *Store) claimAll(ctx context.Context, c queue.Claim, idle bool) ([]queue
 		}
 		if err != nil || (len(got) < c.Limit && !lost) || len(out) == wanted {
 			return out, nil
+		}
+		if len(got) > 0 {
+			part++
 		}
 	}
 }
