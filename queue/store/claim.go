@@ -256,9 +256,13 @@ func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) error {
 type claimers struct {
 	mu      sync.Mutex
 	waiting []*bell
-	heard   int // how often something may have been queued
-	empty   bool
+	heard   int       // how often something may have been queued
+	empty   time.Time // when a look found it so; zero once something was heard
 }
+
+// emptyFor is how long a look that found nothing is relied on, should news be
+// lost in a failure.
+const emptyFor = 5 * time.Second
 
 // bell wakes one waiting claim.
 type bell struct {
@@ -270,7 +274,7 @@ func (c *claimers) listen() (b *bell, empty bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = append(c.waiting, b)
-	return b, c.empty
+	return b, time.Since(c.empty) < emptyFor
 }
 
 // leave ends listening. A bell that was rung and not followed rings the next.
@@ -302,12 +306,15 @@ func (c *claimers) looks() (heard int) {
 func (c *claimers) found(n, heard int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.empty = n == 0 && c.heard == heard
+	c.empty = time.Time{}
+	if n == 0 && c.heard == heard {
+		c.empty = time.Now()
+	}
 }
 
 func (c *claimers) ring(n int) {
 	c.heard++
-	c.empty = false
+	c.empty = time.Time{}
 	n = min(n, len(c.waiting))
 	for _, b := range c.waiting[:n] {
 		close(b.rung)

@@ -55,6 +55,28 @@ func TestFailedClaimWakesTheNext(t *testing.T) {
 	})
 }
 
+// TestEmptyQueueIsLookedAtAgain queues a rollout without telling the store: it
+// is found before long.
+func TestEmptyQueueIsLookedAtAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory.New(memory.Options{Logger: quiet})
+		s := store.New(b, store.Options{Logger: quiet})
+		defer s.Close(context.Background())
+		claim := func() int {
+			return len(must[[]queue.AttemptedRollout](t)(s.Claim(context.Background(), queue.Claim{Limit: 1, Wait: 10 * time.Second})))
+		}
+		if claim() != 0 {
+			t.Fatal("claimed of an empty queue")
+		}
+		err := b.Atomic(context.Background(), func(tx collections.Tx) error {
+			return tx.InsertRollouts([]*queue.Record{queue.NewRecord("r", queue.Request{}, true, 1)})
+		})
+		if err != nil || claim() != 1 {
+			t.Error("nothing was found", err)
+		}
+	})
+}
+
 // TestIdleHeartbeatShowsTheLastOne has a heartbeat write that its attempt has
 // ended: the next one, which is written behind, answers so.
 func TestIdleHeartbeatShowsTheLastOne(t *testing.T) {
