@@ -106,3 +106,9 @@ func (b *Backend) Awaited() int { return len(b.tallied.missing()) }
 func (b *Backend) OwnFinish() int64 {
 	return mark(b.newRevision(), transition{before: queue.RolloutRunning, after: queue.RolloutSucceeded})
 }
+
+// Marked is by how many attempts a revision tells that there are more.
+func Marked(attempts int64) int64 {
+	t, _ := read(mark(0, transition{attempts: attempts}))
+	return t.attempts
+}

@@ -15,16 +15,16 @@ import (
 //
 //	bits  0-2   status before, 0 for a new rollout
 //	bits  3-5   status after, 0 for a deleted one
-//	bits  6-15  by how many more attempts, and 512
-//	bits 16-35  the writer
-//	bits 36-62  random
+//	bits  6-19  by how many more attempts, and 8192
+//	bits 20-39  the writer
+//	bits 40-62  random
 //
-// All documents that one section writes share the bits from 16.
+// All documents that one section writes share the bits from 20.
 type revision = int64
 
 const (
 	statusBits    = 3
-	attemptBits   = 10
+	attemptBits   = 14
 	writerBits    = 20
 	attemptsShift = 2 * statusBits
 	writerShift   = attemptsShift + attemptBits

@@ -69,3 +69,13 @@ func TestLateWriteIsNews(t *testing.T) {
 		}
 	}
 }
+
+// TestRevisionTellsOfManyAttempts holds for rollouts that are imported or
+// deleted with all of their attempts.
+func TestRevisionTellsOfManyAttempts(t *testing.T) {
+	for _, n := range []int64{0, 1, -1, 600, -600, 8191, -8191} {
+		if got := mongo.Marked(n); got != n {
+			t.Errorf("%d attempts are told as %d", n, got)
+		}
+	}
+}
