@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"sync"
 
 	"github.com/aglq/aglq/internal/child"
@@ -15,6 +14,8 @@ import (
 
 // workerPool is the worker processes of a run.
 type workerPool struct {
+	replacing sync.Mutex // held while one process takes another's place
+
 	command []string
 	job     workerJob
 	book    *notebook
@@ -81,6 +82,8 @@ func (w *workerPool) launch() (*workerProcess, error) {
 
 // replace kills one of the processes and starts another in its place.
 func (w *workerPool) replace(which uint64) (name string, err error) {
+	w.replacing.Lock() // else two could choose the same
+	defer w.replacing.Unlock()
 	w.mu.Lock()
 	i := int(which % uint64(len(w.members)))
 	old := w.members[i]
@@ -93,12 +96,14 @@ func (w *workerPool) replace(which uint64) (name string, err error) {
 	if err != nil {
 		return old.name, err
 	}
-	w.members[slices.Index(w.members, old)] = fresh
+	w.members[i] = fresh
 	return old.name, nil
 }
 
 // stop kills all and returns when everything that they reported is known.
 func (w *workerPool) stop() error {
+	w.replacing.Lock()
+	defer w.replacing.Unlock()
 	w.mu.Lock()
 	members := w.members
 	w.members = nil
