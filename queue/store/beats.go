@@ -22,6 +22,7 @@ type beats struct {
 	wake    chan struct{}     // has room for one: there is something to write
 
 	writing sync.Mutex // one flush at a time
+	flushes int        // that have begun
 }
 
 type beat struct {
@@ -71,11 +72,21 @@ func (b *beats) giveBack(rolloutID string, list []beat) {
 }
 
 // flush writes all that waits and returns when it, and all that was being
-// written before, is there. What fails is kept for the next time.
+// written before, is there. What fails is kept for the next time. Of those who
+// wait for their turn one flushes for all, so that a backend that cannot be
+// reached keeps none of them for longer than two flushes.
 func (b *beats) flush(s *Store) {
+	b.mu.Lock()
+	before := b.flushes
+	b.mu.Unlock()
 	b.writing.Lock()
 	defer b.writing.Unlock()
 	b.mu.Lock()
+	if b.flushes > before {
+		b.mu.Unlock()
+		return
+	}
+	b.flushes++
 	pending := b.pending
 	b.pending = nil
 	b.mu.Unlock()

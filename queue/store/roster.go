@@ -22,6 +22,7 @@ type roster struct {
 	wake    chan struct{}     // shared with beats
 
 	writing sync.Mutex        // one flush at a time
+	flushes int               // that have begun
 	going   map[string][]duty // what it writes
 	written generations[string, queue.Worker]
 }
@@ -104,11 +105,20 @@ func (r *roster) remove(workerID string) []duty {
 const rosterBatch = 500
 
 // flush writes all that waits and returns when it, and all that was being
-// written before, is there. What fails is kept for the next time.
+// written before, is there. What fails is kept for the next time. As with beats,
+// one flushes for all who wait.
 func (r *roster) flush(s *Store) {
+	r.mu.Lock()
+	before := r.flushes
+	r.mu.Unlock()
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	r.mu.Lock()
+	if r.flushes > before {
+		r.mu.Unlock()
+		return
+	}
+	r.flushes++
 	pending, order := r.pending, r.order
 	r.pending, r.order, r.going = nil, nil, pending
 	r.mu.Unlock()
