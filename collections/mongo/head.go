@@ -79,6 +79,15 @@ func (a *ahead) keep(list []*item[queue.Record], now share) {
 	a.list, a.share, a.read = list, now, time.Now()
 }
 
+// without forgets it if the rollout is in it, which is about to change.
+func (a *ahead) without(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if slices.ContainsFunc(a.list, func(it *item[queue.Record]) bool { return it.id == id }) {
+		a.list = nil
+	}
+}
+
 // clear forgets it: some of it has changed, or the queue before its end.
 func (a *ahead) clear() {
 	a.mu.Lock()

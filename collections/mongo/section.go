@@ -189,6 +189,9 @@ func (s *section) PutRollout(r *queue.Record) error {
 	if s.separate && !slices.Equal(recordStubs(it.after), recordStubs(r)) {
 		return collections.ErrTogether
 	}
+	if it.after.Place > 0 {
+		s.b.ahead.without(id)
+	}
 	if r.Place == queue.Tail {
 		r.Place = numbers.next()
 	} else if r.Place > 0 && it.after.Place == 0 {
