@@ -3,17 +3,15 @@ package worker
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
+	"github.com/aglq/aglq/internal/child"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
@@ -89,7 +87,10 @@ func (o ExecOptions) run(ctx context.Context, t *Task) (Result, error) {
 	cmd.Dir, cmd.Env = o.Dir, env
 	var out output
 	began := queue.Seconds(t.worker.opts.Now())
-	state, err := o.supervise(ctx, cmd, dir, t.Input, &out)
+	state, err := child.Run(ctx, cmd, child.Options{
+		Dir: dir, Input: t.Input, Stdout: io.MultiWriter(&out.stdout, &out.verdict), Stderr: &out.stderr, Grace: o.Grace,
+	})
+	out.verdict.end()
 	if err != nil {
 		return Result{}, fmt.Errorf("starting %s: %w", o.Command[0], err)
 	}
@@ -164,135 +165,4 @@ func (o ExecOptions) span(state *os.ProcessState, out *output, failure error) qu
 		s.Status = append(status, '}')
 	}
 	return s
-}
-
-// drainTime bounds reading what a dead program left in its pipes, should
-// something that escaped its group hold them open.
-const drainTime = time.Second
-
-// supervise runs a program, whose files are in dir, to its end, feeds it the
-// input and reads its streams.
-func (o ExecOptions) supervise(ctx context.Context, cmd *exec.Cmd, dir string, input []byte, out *output) (*os.ProcessState, error) {
-	var files closers
-	defer files.close()
-	stdin, err := files.pipe(&cmd.Stdin, nil)
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := files.pipe(nil, &cmd.Stdout)
-	if err != nil {
-		return nil, err
-	}
-	stderr, err := files.pipe(nil, &cmd.Stderr)
-	if err != nil {
-		return nil, err
-	}
-	// The signal that a program is sent at its parent's death comes at the death
-	// of the thread that started it: keep that thread for as long.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	group, err := startGroup(cmd, dir)
-	if err != nil {
-		return nil, err
-	}
-	files.closeChildEnds()
-
-	var copies, feeding sync.WaitGroup
-	feeding.Go(func() {
-		_, _ = stdin.Write(input) // it need not read it
-		_ = stdin.Close()
-	})
-	copies.Go(func() {
-		_, _ = io.Copy(io.MultiWriter(&out.stdout, &out.verdict), stdout)
-		out.verdict.end()
-	})
-	copies.Go(func() { _, _ = io.Copy(&out.stderr, stderr) })
-	closed := make(chan struct{})
-	go func() {
-		copies.Wait()
-		close(closed)
-	}()
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-
-	o.untilEnd(ctx, group, exited, closed)
-	group.kill()
-	soon := time.Now().Add(drainTime)
-	_ = stdout.SetReadDeadline(soon)
-	_ = stderr.SetReadDeadline(soon)
-	_ = stdin.SetWriteDeadline(time.Now())
-	<-closed
-	feeding.Wait()
-	group.reap()
-	if cmd.ProcessState == nil {
-		return nil, errors.New("the program was lost")
-	}
-	return cmd.ProcessState, nil
-}
-
-// untilEnd returns when the program has ended. What it leaves running is given
-// the grace to end, if it still holds the streams; so is the program itself when
-// ctx ends.
-func (o ExecOptions) untilEnd(ctx context.Context, group *group, exited <-chan error, closed <-chan struct{}) {
-	select {
-	case <-exited:
-		settle := time.NewTimer(100 * time.Millisecond)
-		defer settle.Stop()
-		select {
-		case <-closed:
-			return
-		case <-settle.C:
-		}
-		group.terminate()
-		grace := time.NewTimer(o.Grace)
-		defer grace.Stop()
-		select {
-		case <-closed:
-		case <-grace.C:
-		case <-ctx.Done():
-		}
-	case <-ctx.Done():
-		group.terminate()
-		grace := time.NewTimer(o.Grace)
-		defer grace.Stop()
-		select {
-		case <-exited:
-		case <-grace.C:
-			group.kill()
-			<-exited
-		}
-	}
-}
-
-// closers are the files of a program's pipes.
-type closers struct{ ours, childs []*os.File }
-
-// pipe makes a pipe and hands the program its end: to read from or to write to.
-func (c *closers) pipe(read *io.Reader, write *io.Writer) (*os.File, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	if read != nil {
-		*read = r
-		c.ours, c.childs = append(c.ours, w), append(c.childs, r)
-		return w, nil
-	}
-	*write = w
-	c.ours, c.childs = append(c.ours, r), append(c.childs, w)
-	return r, nil
-}
-
-func (c *closers) closeChildEnds() {
-	for _, f := range c.childs {
-		f.Close()
-	}
-	c.childs = nil
-}
-
-func (c *closers) close() {
-	c.closeChildEnds()
-	for _, f := range c.ours {
-		f.Close()
-	}
 }

@@ -1,11 +1,11 @@
 //go:build !linux
 
-package worker
+package child
 
 import "syscall"
 
 // groupAttr puts a program into a process group, its own for 0. Only Linux can
-// have it killed when the worker dies; elsewhere that is left to the guard.
+// have it killed when this process dies; elsewhere that is left to the guard.
 func groupAttr(group int) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pgid: group}
 }
