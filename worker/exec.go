@@ -88,7 +88,7 @@ func (o ExecOptions) run(ctx context.Context, t *Task) (Result, error) {
 	var out output
 	began := queue.Seconds(t.worker.opts.Now())
 	state, err := child.Run(ctx, cmd, child.Options{
-		Dir: dir, Input: t.Input, Stdout: io.MultiWriter(&out.stdout, &out.verdict), Stderr: &out.stderr, Grace: o.Grace,
+		Dir: dir, Feed: child.Input(t.Input), Stdout: io.MultiWriter(&out.stdout, &out.verdict), Stderr: &out.stderr, Grace: o.Grace,
 	})
 	out.verdict.end()
 	if err != nil {

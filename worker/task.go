@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -56,6 +57,37 @@ func (t *Task) DecodeInput(into any) error {
 		return fmt.Errorf("decoding the input of %s: %w", t.ref.RolloutID, err)
 	}
 	return nil
+}
+
+// With is the task with another input, to be given to another handler: what that
+// one tells is filed under this task. It is good until the task's own handler
+// returns.
+func (t *Task) With(input rawjson.Value) *Task {
+	return &Task{
+		Rollout: t.Rollout, Attempt: t.Attempt, Input: input, Mode: t.Mode,
+		worker: t.worker, ref: t.ref, scope: t.scope, cancel: t.cancel, resources: t.resources,
+	}
+}
+
+// PreviousError is why the attempt before this one failed: the error that its
+// worker reported, or its status where there was nobody to report. It is "" for a
+// first attempt. Each call asks the store.
+func (t *Task) PreviousError(ctx context.Context) (string, error) {
+	if t.Attempt.SequenceID <= 1 {
+		return "", nil
+	}
+	page, err := t.worker.store.Attempts(ctx, queue.AttemptQuery{
+		RolloutID: t.ref.RolloutID, Paging: queue.Paging{SortBy: "sequence_id", Descending: true, Limit: -1},
+	})
+	if err != nil {
+		return "", fmt.Errorf("reading the earlier attempts at %s: %w", t.ref.RolloutID, err)
+	}
+	for _, a := range page.Items {
+		if a.SequenceID < t.Attempt.SequenceID {
+			return cmp.Or(a.Metadata.Get("error").Text(), "the attempt is "+string(a.Status)), nil
+		}
+	}
+	return "", nil
 }
 
 // StoreURL is where programs find the store, "" when it has no URL.

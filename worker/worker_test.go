@@ -498,3 +498,28 @@ func TestWorkerIDsAreUnique(t *testing.T) {
 		t.Errorf("both are %s", a.ID())
 	}
 }
+
+// A repeated attempt is told why the one before it failed, and hands its task on
+// with another input.
+func TestPreviousErrorAndAnotherInput(t *testing.T) {
+	s := newStore(t)
+	config := queue.DefaultConfig()
+	config.MaxAttempts, config.RetryCondition = 3, []queue.AttemptStatus{queue.AttemptFailed}
+	id := enqueue(t, s, &config, `"first"`)[0]
+	inner := func(ctx context.Context, task *worker.Task) (worker.Result, error) {
+		return worker.Reward(float64(len(task.Input))), task.Message(ctx, task.Input.Text())
+	}
+	start(t, s, func(ctx context.Context, task *worker.Task) (worker.Result, error) {
+		before, err := task.PreviousError(ctx)
+		if err != nil || task.Attempt.SequenceID < 3 {
+			return worker.Result{}, errors.Join(err, fmt.Errorf("failure %d after %q", task.Attempt.SequenceID, before))
+		}
+		return inner(ctx, task.With(rawjson.AppendString(nil, before)))
+	}, worker.Options{})
+	if r := finished(t, s, id); r.Status != queue.RolloutSucceeded {
+		t.Fatalf("status %s: %s", r.Status, r.Attempt.Metadata)
+	}
+	if got := attribute(t, spansOf(t, s, id), "agentlightning.message", "agentlightning.message.body"); got != `"failure 2 after \"failure 1 after \\\"\\\"\""` {
+		t.Errorf("message %s", got)
+	}
+}

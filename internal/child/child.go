@@ -1,4 +1,5 @@
-// Package child starts processes that end with this one.
+// Package child starts processes that end with this one, alone or with all that
+// they start.
 package child
 
 import (

@@ -20,8 +20,9 @@ type Options struct {
 	// Dir has the program's files, which are removed should this process die; "" is
 	// none. The program's working directory is cmd.Dir.
 	Dir string
-	// Input is its standard input. It need not read it.
-	Input []byte
+	// Feed writes the program's standard input and closes it. Its context ends with
+	// the program, and so do its writes.
+	Feed func(ctx context.Context, stdin io.WriteCloser)
 	// Stdout and Stderr take what it writes; each is written to by one goroutine,
 	// which has ended when Run returns.
 	Stdout, Stderr io.Writer
@@ -58,10 +59,9 @@ func Run(ctx context.Context, cmd *exec.Cmd, o Options) (*os.ProcessState, error
 	files.closeChildEnds()
 
 	var copies, feeding sync.WaitGroup
-	feeding.Go(func() {
-		_, _ = stdin.Write(o.Input)
-		_ = stdin.Close()
-	})
+	alive, over := context.WithCancel(context.WithoutCancel(ctx))
+	defer over()
+	feeding.Go(func() { o.Feed(alive, stdin) })
 	copies.Go(func() { _, _ = io.Copy(o.Stdout, stdout) })
 	copies.Go(func() { _, _ = io.Copy(o.Stderr, stderr) })
 	closed := make(chan struct{})
@@ -77,6 +77,7 @@ func Run(ctx context.Context, cmd *exec.Cmd, o Options) (*os.ProcessState, error
 	soon := time.Now().Add(drainTime)
 	_ = stdout.SetReadDeadline(soon)
 	_ = stderr.SetReadDeadline(soon)
+	over()
 	_ = stdin.SetWriteDeadline(time.Now())
 	<-closed
 	feeding.Wait()
@@ -151,5 +152,13 @@ func (c *closers) close() {
 	c.closeChildEnds()
 	for _, f := range c.ours {
 		f.Close()
+	}
+}
+
+// Input feeds a program a text. It need not read it.
+func Input(text []byte) func(context.Context, io.WriteCloser) {
+	return func(_ context.Context, stdin io.WriteCloser) {
+		_, _ = stdin.Write(text)
+		_ = stdin.Close()
 	}
 }
