@@ -41,11 +41,13 @@ type call struct {
 	r        *http.Request
 	ctx      context.Context
 	endpoint endpoint
+	wire     endpoint         // of the upstream; the same as endpoint unless translated
 	ref      queue.AttemptRef // the zero ref is nobody's
 	began    time.Time
 	number   *number // nil where nothing is filed
 
 	body   rawjson.Value // as the client sent it
+	whole  rawjson.Value // with the conversation that it goes on from; nil as body
 	asked  string        // the model, as the client named it
 	stream bool
 
@@ -67,7 +69,7 @@ func (p *Proxy) serveCall(w http.ResponseWriter, r *http.Request, e endpoint, re
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(p.ending, func() { cancel(errShutdown) })()
-	c := &call{p: p, w: w, r: r, ctx: ctx, endpoint: e, ref: ref, began: time.Now()}
+	c := &call{p: p, w: w, r: r, ctx: ctx, endpoint: e, wire: e, ref: ref, began: time.Now()}
 	if p.spans != nil && e != countTokens {
 		if ref.RolloutID != "" {
 			c.number = p.numbers.ask(ref.RolloutID)
@@ -265,8 +267,7 @@ func (c *call) try(u *upstream, last bool) (*retry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if hit := c.lookUp(); hit != nil {
-		c.replay(hit)
+	if c.replayed() {
 		return nil, nil
 	}
 	ctx, cancel := context.WithCancelCause(c.ctx)

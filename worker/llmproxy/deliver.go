@@ -99,29 +99,26 @@ func (c *call) deliverWhole(u *upstream, header http.Header, body []byte) error 
 			c.settle(OutcomeUpstreamError, upstreamMessage(body))
 		}
 		c.settle(OutcomeOK, "")
-	case c.endpoint.protocol() != u.protocol():
+	case c.endpoint != c.wire:
 		c.settle(OutcomeUpstreamError, "the answer is not JSON")
 		return errors.New("the upstream's answer is not JSON")
 	default:
 		c.settle(OutcomeUpstreamError, "the answer is not JSON")
 	}
 	kind := header.Get("Content-Type")
-	if c.endpoint.protocol() != u.protocol() {
+	if c.endpoint != c.wire {
 		if c.stream {
 			c.outcome, c.failure = OutcomeUpstreamError, "the answer is not a stream"
 			return errors.New("the upstream answered without a stream, which cannot be translated into one")
 		}
 		kind = "application/json"
-		if c.endpoint == messages {
-			body = chatToMessage(answer)
-		} else {
-			body = messageToChat(answer, time.Now())
-		}
+		body = c.translateAnswer(answer)
 	}
 	if c.ctx.Err() != nil {
 		c.status, c.outcome, c.failure = statusClientGone, OutcomeCancelled, "the client went away"
 	}
 	c.record()
+	c.keepTurn()
 	copyHeaders(c.w.Header(), header)
 	c.remember(kind, body)
 	c.write(kind, body)
@@ -193,8 +190,8 @@ func (c *call) deliverStream(u *upstream, ctx context.Context, resp *http.Respon
 	c.w.WriteHeader(http.StatusOK)
 	_ = out.control.Flush() // the first write tells of a client that is gone
 
-	translator := c.translator(u, out)
-	message := newAssembler(c.endpoint, u.protocol())
+	translator := c.translator(out)
+	message := newAssembler(c.wire)
 	receive := func(name string, data []byte) {
 		if string(data) == doneMark {
 			message.done()
@@ -232,6 +229,7 @@ func (c *call) deliverStream(u *upstream, ctx context.Context, resp *http.Respon
 	events.end(receive)
 	c.answer = message.response()
 	c.settleStream(u, ctx, message, readErr, out.err)
+	c.keepTurn()
 	if translator != nil {
 		var failure error
 		if c.outcome != OutcomeOK {
@@ -242,16 +240,6 @@ func (c *call) deliverStream(u *upstream, ctx context.Context, resp *http.Respon
 	if c.outcome == OutcomeOK && out.copied != nil {
 		c.remember("text/event-stream", out.copied)
 	}
-}
-
-func (c *call) translator(u *upstream, out io.Writer) streamTranslator {
-	switch {
-	case c.endpoint.protocol() == u.protocol():
-		return nil
-	case c.endpoint == messages:
-		return &toMessages{w: out}
-	}
-	return &toChat{w: out, created: c.began, withUsage: c.body.Get("stream_options").Get("include_usage").Bool()}
 }
 
 // settleStream says how a stream ended.

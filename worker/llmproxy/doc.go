@@ -5,8 +5,8 @@
 //
 // A call goes through these steps: who calls (attribution.go, auth.go), which
 // model and which of its upstreams (models.go, balance.go, limits.go), in which
-// protocol (translate_*.go), forwarding (call.go, forward.go, stream.go), and the
-// two spans (record.go, spans.go). Bytes of a stream are forwarded as they
+// protocol (wire.go, translate_*.go, response.go, stream_responses.go), forwarding
+// (call.go, deliver.go), and the two spans (record.go, spans.go). Bytes of a stream are forwarded as they
 // come; the message is put together beside them (assemble_*.go).
 //
 // No call waits for spans to be stored: they go through a bounded queue, and what

@@ -19,6 +19,8 @@ func FuzzEvents(f *testing.F) {
 	f.Add([]byte(": comment\r\ndata: 1\r\ndata: 2\r\n\r\ndata:3\r\r"), 1)
 	f.Add([]byte(`data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"function":{"arguments":"x"}}]}}]}`+"\n\n"), 7)
 	f.Add([]byte(`data: {"type":"content_block_delta","index":2,"delta":{"type":"text_delta","text":"x"}}`+"\n\n"), 7)
+	f.Add([]byte(`data: {"type":"response.output_item.added","output_index":1,"item":{"type":"function_call","call_id":"c"}}`+"\n\n"+
+		`data: {"type":"response.completed","response":{"id":"r","status":"incomplete","usage":{"input_tokens":1}}}`+"\n\n"), 9)
 	f.Fuzz(func(t *testing.T, stream []byte, size int) {
 		size = max(1, size%64)
 		read := func(size int) (out []string) {
@@ -38,7 +40,13 @@ func FuzzEvents(f *testing.F) {
 		}
 		for _, a := range []assembler{&chatAssembler{}, &chatAssembler{text: true}, &messageAssembler{}, &responsesAssembler{}} {
 			var out bytes.Buffer
-			translators := []streamTranslator{&toMessages{w: &out}, &toChat{w: &out}}
+			var translators []streamTranslator
+			for _, c := range []call{
+				{endpoint: messages, wire: chat}, {endpoint: messages, wire: responses}, {endpoint: chat, wire: messages},
+				{endpoint: chat, wire: responses}, {endpoint: responses, wire: chat}, {endpoint: responses, wire: messages},
+			} {
+				translators = append(translators, c.translator(&out))
+			}
 			var r sseReader
 			r.feed(stream, func(name string, data []byte) {
 				if v, err := rawjson.Parse(data); err == nil {
@@ -59,6 +67,12 @@ func FuzzEvents(f *testing.F) {
 					t.Error(err)
 				}
 			}
+			var again sseReader
+			again.feed(out.Bytes(), func(_ string, data []byte) {
+				if string(data) != doneMark && !json.Valid(data) {
+					t.Errorf("a translator wrote %s", data)
+				}
+			})
 		}
 	})
 }
@@ -68,6 +82,7 @@ func FuzzTranslate(f *testing.F) {
 	f.Add(`{"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}],"tools":[{"name":"f"}],"system":[{"text":"s"}]}`)
 	f.Add(`{"choices":[{"message":{"content":"x","tool_calls":[{"id":"1","function":{"name":"f","arguments":"{"}}]},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}`)
 	f.Add(`{"content":[{"type":"tool_use","input":{"a":[1]}}],"stop_reason":"end_turn","output":[{"type":"message","content":[{"type":"output_text","text":"x"}]}],"input":[{"role":"user"}]}`)
+	f.Add(`{"input":[{"type":"function_call","call_id":"1"},{"type":"function_call_output","output":[{"type":"input_image","image_url":"u"}]},{"role":"assistant","content":"x"}],"tools":[{"type":"function","name":"f"}]}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		v, err := rawjson.Parse([]byte(text))
 		if err != nil || v.Kind() != rawjson.KindObject {
@@ -88,7 +103,14 @@ func FuzzTranslate(f *testing.F) {
 		valid("messageToChat", messageToChat(v, time.Unix(0, 0)))
 		valid("messagesAsChat", messagesAsChat(v))
 		valid("responsesAsChat", responsesAsChat(v))
-		valid("outputAsChat", outputAsChat(v))
+		valid("responseToChat", responseToChat(v))
+		valid("chatToResponse", chatToResponse(v, v))
+		if out, err := responsesToChat(v); err == nil {
+			valid("responsesToChat", out)
+		}
+		if out, err := chatToResponses(v); err == nil {
+			valid("chatToResponses", out)
+		}
 		valid("textAsChat", textAsChat(v))
 		valid("promptAsChat", promptAsChat(v))
 		valid("merge", merge(v, v))

@@ -72,6 +72,14 @@ func (a *array) extend(v rawjson.Value) {
 
 func (a *array) empty() bool { return a.buf == nil }
 
+// list is what the array holds so far, an empty array too; more may be added.
+func (a *array) list() rawjson.Value {
+	if a.buf == nil {
+		return rawjson.EmptyArray
+	}
+	return append(a.buf[:len(a.buf):len(a.buf)], ']')
+}
+
 // close gives nil for an array that nothing was added to.
 func (a *array) close() rawjson.Value {
 	if a.buf == nil {

@@ -47,6 +47,11 @@ type Entry struct {
 	// choice, see [Options].
 	ReturnTokenIDs, Logprobs *bool
 
+	// Responses says that the upstream serves OpenAI's responses itself; without,
+	// calls of it are made as chats. NoChat says that it serves nothing else, so
+	// that chats are made as responses. Upstreams of Anthropic's have neither.
+	Responses, NoChat bool
+
 	text rawjson.Value // the entry as it was given
 }
 
@@ -149,7 +154,7 @@ func parseEntry(v rawjson.Value) (Entry, error) {
 	if params.Kind() != rawjson.KindObject {
 		return e, fmt.Errorf(`%s: litellm_params is missing; give at least {"model": …, "api_base": …}`, e.Name)
 	}
-	r := entryReader{entry: &e, params: params}
+	r := entryReader{entry: &e, params: params, info: v.Get("model_info")}
 	r.read()
 	if r.err == nil {
 		r.err = e.check()
@@ -163,7 +168,8 @@ func parseEntry(v rawjson.Value) (Entry, error) {
 // entryReader reads litellm_params; it keeps the first error.
 type entryReader struct {
 	entry  *Entry
-	params rawjson.Value
+	params rawjson.Value // litellm_params
+	info   rawjson.Value // model_info
 	err    error
 }
 
@@ -220,6 +226,37 @@ func (r *entryReader) read() {
 	if e.APIBase == "" {
 		e.APIBase = providers[e.Provider]
 	}
+	r.endpoints()
+}
+
+// servesResponses are the services that have OpenAI's responses.
+var servesResponses = []string{"openai", "xai", "groq", "openrouter"}
+
+// endpoints settles what the upstream serves: what model_info says of it, else
+// what its kind does. Servers of one's own are asked for chats, since those
+// come with token ids.
+func (r *entryReader) endpoints() {
+	e := r.entry
+	if e.protocol() == anthropic {
+		return
+	}
+	e.Responses = slices.Contains(servesResponses, e.Provider) && e.APIBase == providers[e.Provider]
+	model, prefixed := strings.CutPrefix(e.Model, "responses/")
+	if prefixed || r.info.Get("mode").Text() == "responses" {
+		e.Model, e.Responses, e.NoChat = model, true, true
+	}
+	list := present(r.info.Get("supported_endpoints"))
+	if list == nil {
+		return
+	}
+	if list.Kind() != rawjson.KindArray && r.err == nil {
+		r.err = fmt.Errorf(`model_info.supported_endpoints must be a list, as ["/v1/chat/completions", "/v1/responses"]`)
+	}
+	served := map[endpoint]bool{}
+	for path := range list.Elements() {
+		served[endpoints[strings.TrimPrefix(path.Text(), "/v1")]] = true
+	}
+	e.Responses, e.NoChat = served[responses], served[responses] && !served[chat]
 }
 
 func (r *entryReader) fail(name, want string) {

@@ -67,6 +67,33 @@ model_list:
 	}
 }
 
+// TestServedEndpoints has what an upstream serves of its kind, or of model_info.
+func TestServedEndpoints(t *testing.T) {
+	got := entries(t, `
+- {model_name: own, litellm_params: {model: hosted_vllm/x, api_base: "http://a"}}
+- {model_name: own with responses, litellm_params: {model: hosted_vllm/x, api_base: "http://a"}, model_info: {supported_endpoints: [/v1/chat/completions, /v1/responses]}}
+- {model_name: own with nothing else, litellm_params: {model: hosted_vllm/x, api_base: "http://a"}, model_info: {supported_endpoints: [/v1/responses]}}
+- {model_name: openai, litellm_params: {model: openai/gpt-x}}
+- {model_name: openai without, litellm_params: {model: openai/gpt-x}, model_info: {supported_endpoints: [/v1/chat/completions]}}
+- {model_name: openai elsewhere, litellm_params: {model: openai/gpt-x, api_base: "http://a"}}
+- {model_name: prefix, litellm_params: {model: openai/responses/gpt-x-pro}}
+- {model_name: mode, litellm_params: {model: openai/gpt-x-pro}, model_info: {mode: responses}}
+- {model_name: anthropic, litellm_params: {model: anthropic/x}, model_info: {supported_endpoints: [/v1/messages]}}
+`)
+	var lines []string
+	for _, e := range got {
+		lines = append(lines, fmt.Sprintf("%s: %s %t %t", e.Name, e.Model, e.Responses, e.NoChat))
+	}
+	want := []string{
+		"own: x false false", "own with responses: x true false", "own with nothing else: x true true", "openai: gpt-x true false",
+		"openai without: gpt-x false false", "openai elsewhere: gpt-x false false", "prefix: gpt-x-pro true true", "mode: gpt-x-pro true true",
+		"anthropic: x false false",
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestBrokenModels(t *testing.T) {
 	for text, says := range map[string]string{
 		"":                      "empty",
@@ -74,18 +101,19 @@ func TestBrokenModels(t *testing.T) {
 		`{"models": []}`:        "model_list",
 		`[{"model": "x"}]`:      "model_name is missing",
 		`[{"model_name": "x"}]`: "x: litellm_params is missing",
-		`[{"model_name": "x", "litellm_params": {"model": "y"}}]`:                                                 "api_base is missing",
-		`[{"model_name": "x", "litellm_params": {"model": "y", "api_base": "here"}}]`:                             "must be a URL",
-		`[{"model_name": "x", "litellm_params": {"model": "bedrock/y"}}]`:                                         "bedrock is not supported",
-		`[{"model_name": "x", "litellm_params": {"model": 1, "api_base": "http://a"}}]`:                           "model must be a string",
-		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "rpm": -1}}]`:                            "rpm must be a number",
-		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "api_key": "os.environ/AGLQ_NO_SUCH"}}]`: "AGLQ_NO_SUCH",
-		`[{"model_name": "x", "litellm_params": {"api_base": "http://a"}}, {"model_name": "y"}]`:                  "entry 2",
-		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "rpm": 1e8}}]`:                           "at most 1000000",
-		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "extra_body": []}}]`:                     "extra_body must be an object",
-		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "extra_headers": {"X": 1}}}]`:            "extra_headers must be a string",
-		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "return_token_ids": "yes"}}]`:            "true or false",
-		"- model_name: x\n  litellm_params: {1: 2}":                                                               "model table",
+		`[{"model_name": "x", "litellm_params": {"model": "y"}}]`:                                                                   "api_base is missing",
+		`[{"model_name": "x", "litellm_params": {"model": "y", "api_base": "here"}}]`:                                               "must be a URL",
+		`[{"model_name": "x", "litellm_params": {"model": "bedrock/y"}}]`:                                                           "bedrock is not supported",
+		`[{"model_name": "x", "litellm_params": {"model": 1, "api_base": "http://a"}}]`:                                             "model must be a string",
+		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "rpm": -1}}]`:                                              "rpm must be a number",
+		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "api_key": "os.environ/AGLQ_NO_SUCH"}}]`:                   "AGLQ_NO_SUCH",
+		`[{"model_name": "x", "litellm_params": {"api_base": "http://a"}}, {"model_name": "y"}]`:                                    "entry 2",
+		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "rpm": 1e8}}]`:                                             "at most 1000000",
+		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "extra_body": []}}]`:                                       "extra_body must be an object",
+		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "extra_headers": {"X": 1}}}]`:                              "extra_headers must be a string",
+		`[{"model_name": "x", "litellm_params": {"api_base": "http://a", "return_token_ids": "yes"}}]`:                              "true or false",
+		`[{"model_name": "x", "litellm_params": {"api_base": "http://a"}, "model_info": {"supported_endpoints": "/v1/responses"}}]`: "supported_endpoints must be a list",
+		"- model_name: x\n  litellm_params: {1: 2}":                                                                                 "model table",
 	} {
 		if _, err := llmproxy.ParseModels([]byte(text)); err == nil || !strings.Contains(err.Error(), says) || queue.KindOf(err) != queue.Invalid {
 			t.Errorf("%s: %v", text, err)

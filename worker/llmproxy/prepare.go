@@ -22,22 +22,13 @@ const anthropicVersion = "2023-06-01"
 
 // prepare makes what an upstream is sent, and the path to send it to.
 func (c *call) prepare(u *upstream) (path string, err error) {
+	c.wire = u.wire(c.endpoint)
 	body := c.body
-	translated := c.endpoint.protocol() != u.protocol()
-	switch {
-	case !translated && u.protocol() == anthropic:
-		path = map[endpoint]string{messages: "/messages", countTokens: "/messages/count_tokens"}[c.endpoint]
-	case !translated:
-		path = map[endpoint]string{
-			chat: "/chat/completions", completions: "/completions", responses: "/responses", embeddings: "/embeddings",
-		}[c.endpoint]
-	case c.endpoint == messages:
-		path = "/chat/completions"
-		body, err = messagesToChat(body)
-	case c.endpoint == chat:
-		path = "/messages"
-		body, err = chatToMessages(body)
-	default:
+	if c.wire != c.endpoint {
+		if body, err = c.remembered(); err == nil {
+			body, err = translateRequest(body, c.endpoint, c.wire)
+		}
+	} else if c.wire.protocol() != u.protocol() {
 		err = untranslatable("%s cannot be translated", c.endpoint)
 	}
 	if err != nil {
@@ -45,12 +36,12 @@ func (c *call) prepare(u *upstream) (path string, err error) {
 	}
 	var over object
 	over.text("model", u.upstreamModel(c.asked))
-	if path == "/chat/completions" || path == "/completions" {
+	if c.wire == chat || c.wire == completions {
 		c.mutate(&over, body, u)
 	}
 	body = merge(merge(merge(u.Defaults, body), over.close()), u.Extra)
 	c.sent = body
-	return path, nil
+	return paths[c.wire], nil
 }
 
 // mutate asks for token ids and log probabilities where the call leaves that
@@ -69,7 +60,7 @@ func (c *call) mutate(over *object, body rawjson.Value, u *upstream) {
 	}
 	if probs && present(body.Get("logprobs")) == nil {
 		value := "true"
-		if c.endpoint == completions {
+		if c.wire == completions {
 			value = "1" // there it is how many to give
 		}
 		over.raw("logprobs", rawjson.Value(value))

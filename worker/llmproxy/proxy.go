@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 )
 
 // Store is what the proxy needs of a store: numbers for calls, a place for
@@ -128,7 +129,8 @@ type Proxy struct {
 	client          *http.Transport
 	spans           *spanQueue
 	numbers         *numbers
-	cache           *cache // nil keeps nothing
+	cache           *lru[*cached] // nil keeps nothing
+	history         *lru[rawjson.Value]
 
 	models    atomic.Pointer[table]
 	reloading sync.Mutex
@@ -157,7 +159,7 @@ func New(store Store, o Options) (*Proxy, error) {
 			TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true,
 			DisableCompression: true, // the answers are read on their way
 		},
-		base: o.Models,
+		base: o.Models, history: newLRU[rawjson.Value](historyBytes),
 	}
 	var file *modelsFile
 	if o.ModelsFile != "" {
@@ -171,7 +173,7 @@ func New(store Store, o Options) (*Proxy, error) {
 	p.models.Store(newTable(p.base, nil))
 	p.ending, p.end = context.WithCancel(context.Background())
 	if o.CacheBytes > 0 {
-		p.cache = newCache(o.CacheBytes)
+		p.cache = newLRU[*cached](o.CacheBytes)
 	}
 	if store != nil {
 		p.spans = newSpanQueue(store, o)

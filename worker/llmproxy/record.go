@@ -71,7 +71,7 @@ type usage struct{ prompt, completion, total int64 }
 func (c *call) usage() usage {
 	v := c.answer.Get("usage")
 	var u usage
-	if c.answeredBy() == anthropic {
+	if c.wire == messages {
 		v = chatUsage(v)
 	}
 	number := func(names ...string) int64 {
@@ -89,14 +89,6 @@ func (c *call) usage() usage {
 	}
 	u.total = max(number("total_tokens"), u.prompt+u.completion)
 	return u
-}
-
-// answeredBy is the protocol of the answer.
-func (c *call) answeredBy() protocol {
-	if c.upstream == nil {
-		return c.endpoint.protocol()
-	}
-	return c.upstream.protocol()
 }
 
 // requestTypes are the names that the reference has for the endpoints.
@@ -186,7 +178,7 @@ func (c *call) conversation(u usage) rawjson.Value {
 	ids := idsOf(c.answer)
 	o.raw("prompt_token_ids", ids.prompt)
 	o.raw("response_token_ids", ids.response)
-	if probs := logprobsOf(c.answer); probs != nil {
+	if probs := logprobsOf(answer); probs != nil {
 		o.text("logprobs.content", string(probs))
 	}
 	return o.close()

@@ -60,11 +60,13 @@ func entries(t *testing.T, text string) []llmproxy.Entry {
 	return out
 }
 
-// table has one model of each protocol, "m" and "claude", at one upstream.
+// table has one model of each protocol at one upstream: "m" of chats, "claude" of
+// messages, "native" of responses.
 func table(base string) string {
 	return fmt.Sprintf(`[
 		{"model_name": "m", "litellm_params": {"model": "hosted_vllm/real-m", "api_base": %[1]q}},
-		{"model_name": "claude", "litellm_params": {"model": "anthropic/real-claude", "api_base": %[1]q, "api_key": "sk-ant"}}]`, base)
+		{"model_name": "claude", "litellm_params": {"model": "anthropic/real-claude", "api_base": %[1]q, "api_key": "sk-ant"}},
+		{"model_name": "native", "litellm_params": {"model": "hosted_vllm/real-native", "api_base": %[1]q}, "model_info": {"supported_endpoints": ["/v1/responses"]}}]`, base)
 }
 
 func newStore(t *testing.T) *store.Store {

@@ -117,12 +117,12 @@ type assembler interface {
 	response() rawjson.Value
 }
 
-func newAssembler(e endpoint, p protocol) assembler {
-	switch {
-	case p == anthropic:
+func newAssembler(wire endpoint) assembler {
+	switch wire {
+	case messages:
 		return &messageAssembler{}
-	case e == responses:
+	case responses:
 		return &responsesAssembler{}
 	}
-	return &chatAssembler{text: e == completions}
+	return &chatAssembler{text: wire == completions}
 }

@@ -1,7 +1,7 @@
 package llmproxy
 
 import (
-	"io"
+	"net/http"
 	"time"
 
 	"github.com/aglq/aglq/queue/rawjson"
@@ -19,7 +19,7 @@ type streamTranslator interface {
 
 // toMessages writes chat completion chunks as a stream of Anthropic's.
 type toMessages struct {
-	w       io.Writer
+	emit    events
 	started bool
 	open    string // the type of the open block, "" for none
 	index   int64  // of the open block, or of the next
@@ -30,9 +30,9 @@ type toMessages struct {
 	err     error // of writing
 }
 
-func (t *toMessages) emit(name string, event object) {
+func (t *toMessages) send(name string, event object) {
 	if t.err == nil {
-		t.err = writeEvent(t.w, name, event.close())
+		t.err = t.emit(name, event.close())
 	}
 }
 
@@ -69,7 +69,7 @@ func (t *toMessages) start(chunk rawjson.Value) {
 	message.raw("usage", usage.close())
 	event.text("type", "message_start")
 	event.raw("message", message.close())
-	t.emit("message_start", event)
+	t.send("message_start", event)
 }
 
 func (t *toMessages) choice(choice rawjson.Value) {
@@ -113,7 +113,7 @@ func (t *toMessages) ensure(kind string, block func() rawjson.Value) {
 	event.text("type", "content_block_start")
 	event.int("index", t.index)
 	event.raw("content_block", block())
-	t.emit("content_block_start", event)
+	t.send("content_block_start", event)
 }
 
 func (t *toMessages) delta(kind, member, text string) {
@@ -123,7 +123,7 @@ func (t *toMessages) delta(kind, member, text string) {
 	event.text("type", "content_block_delta")
 	event.int("index", t.index)
 	event.raw("delta", delta.close())
-	t.emit("content_block_delta", event)
+	t.send("content_block_delta", event)
 }
 
 func (t *toMessages) closeBlock() {
@@ -133,7 +133,7 @@ func (t *toMessages) closeBlock() {
 	var event object
 	event.text("type", "content_block_stop")
 	event.int("index", t.index)
-	t.emit("content_block_stop", event)
+	t.send("content_block_stop", event)
 	t.open = ""
 	t.index++
 }
@@ -141,7 +141,7 @@ func (t *toMessages) closeBlock() {
 func (t *toMessages) end(failure error) error {
 	if failure != nil {
 		if t.err == nil {
-			t.err = writeEvent(t.w, "error", anthropicError("api_error", failure.Error()))
+			t.err = t.emit("error", anthropicError("api_error", failure.Error()))
 		}
 		return t.err
 	}
@@ -155,43 +155,112 @@ func (t *toMessages) end(failure error) error {
 	event.text("type", "message_delta")
 	event.raw("delta", delta.close())
 	event.raw("usage", messagesUsage(t.usage))
-	t.emit("message_delta", event)
+	t.send("message_delta", event)
 	stop.text("type", "message_stop")
-	t.emit("message_stop", stop)
+	t.send("message_stop", stop)
 	return t.err
 }
 
-// toChat writes a stream of Anthropic's as chat completion chunks.
-type toChat struct {
-	w         io.Writer
+// chunkWriter writes a stream of chat completion chunks.
+type chunkWriter struct {
+	emit      events
 	withUsage bool // the client asked for it
 	created   time.Time
 
 	id, model rawjson.Value
-	calls     int64           // tool calls begun
-	callOf    map[int64]int64 // block to call
-	usage     rawjson.Value
-	err       error
+	usage     rawjson.Value // as chats count, absent where the upstream does not say
+	err       error         // of writing
 }
 
-func (t *toChat) add(_ string, event rawjson.Value) error {
+// open begins the message of an answer, which says its id and model.
+func (t *chunkWriter) open(answer rawjson.Value) {
+	t.id, t.model = answer.Get("id").Clone(), answer.Get("model").Clone()
+	var delta object
+	delta.text("role", "assistant")
+	delta.text("content", "")
+	t.chunk(delta, rawjson.Null)
+}
+
+func (t *chunkWriter) callDelta(number int64, call rawjson.Value) {
+	var head, delta object
+	head.int("index", number)
+	delta.raw("tool_calls", listOf(merge(head.close(), call)))
+	t.chunk(delta, rawjson.Null)
+}
+
+func (t *chunkWriter) chunk(delta object, finish rawjson.Value) {
+	var choice object
+	choice.int("index", 0)
+	choice.raw("delta", delta.close())
+	choice.raw("finish_reason", finish)
+	t.write(listOf(choice.close()), nil)
+}
+
+// chunkWithProbs writes a piece of text with its log probabilities, if it has any.
+func (t *chunkWriter) chunkWithProbs(delta object, probs rawjson.Value) {
+	var choice, content object
+	choice.int("index", 0)
+	choice.raw("delta", delta.close())
+	if len(probs) > len("[]") {
+		content.raw("content", probs)
+		choice.raw("logprobs", content.close())
+	}
+	choice.raw("finish_reason", rawjson.Null)
+	t.write(listOf(choice.close()), nil)
+}
+
+func (t *chunkWriter) write(choices, usage rawjson.Value) {
+	var out object
+	out.raw("id", t.id)
+	out.text("object", "chat.completion.chunk")
+	out.int("created", t.created.Unix())
+	out.raw("model", t.model)
+	out.raw("choices", choices)
+	out.raw("usage", usage)
+	if t.err == nil {
+		t.err = t.emit("", out.close())
+	}
+}
+
+func (t *chunkWriter) end(failure error) error {
+	if failure != nil {
+		if t.err == nil {
+			t.err = t.emit("", openAIError("api_error", failure.Error(), http.StatusBadGateway))
+		}
+		return t.err
+	}
+	if t.withUsage && t.usage != nil {
+		t.write(rawjson.EmptyArray, t.usage)
+	}
+	if t.err == nil {
+		t.err = t.emit("", []byte(doneMark))
+	}
+	return t.err
+}
+
+// messagesToChunks writes a stream of Anthropic's as chat completion chunks.
+type messagesToChunks struct {
+	chunkWriter
+	counts rawjson.Value   // of tokens, as Anthropic does
+	calls  int64           // tool calls begun
+	callOf map[int64]int64 // block to call
+}
+
+func (t *messagesToChunks) add(_ string, event rawjson.Value) error {
 	switch event.Get("type").Text() {
 	case "message_start":
 		message := event.Get("message")
-		t.id, t.model = message.Get("id").Clone(), message.Get("model").Clone()
-		t.usage = withoutNull(message.Get("usage"))
-		var delta object
-		delta.text("role", "assistant")
-		delta.text("content", "")
-		t.chunk(delta, rawjson.Null)
+		t.counts = withoutNull(message.Get("usage"))
+		t.open(message)
 	case "content_block_start":
 		t.blockStart(event)
 	case "content_block_delta":
 		t.blockDelta(event)
 	case "message_delta":
 		if usage := present(event.Get("usage")); usage != nil {
-			t.usage = merge(t.usage, withoutNull(usage))
+			t.counts = merge(t.counts, withoutNull(usage))
 		}
+		t.usage = chatUsage(t.counts)
 		if reason := event.Get("delta").Get("stop_reason").Text(); reason != "" {
 			t.chunk(object{}, quote(translateStop(reason, 1, 0)))
 		}
@@ -199,7 +268,7 @@ func (t *toChat) add(_ string, event rawjson.Value) error {
 	return t.err
 }
 
-func (t *toChat) blockStart(event rawjson.Value) {
+func (t *messagesToChunks) blockStart(event rawjson.Value) {
 	block := event.Get("content_block")
 	var delta object
 	switch block.Get("type").Text() {
@@ -220,7 +289,7 @@ func (t *toChat) blockStart(event rawjson.Value) {
 	}
 }
 
-func (t *toChat) blockDelta(event rawjson.Value) {
+func (t *messagesToChunks) blockDelta(event rawjson.Value) {
 	in := event.Get("delta")
 	var out object
 	switch in.Get("type").Text() {
@@ -243,48 +312,4 @@ func (t *toChat) blockDelta(event rawjson.Value) {
 		return
 	}
 	t.chunk(out, rawjson.Null)
-}
-
-func (t *toChat) callDelta(number int64, call rawjson.Value) {
-	var head, delta object
-	head.int("index", number)
-	delta.raw("tool_calls", rawjson.Value("["+string(merge(head.close(), call))+"]"))
-	t.chunk(delta, rawjson.Null)
-}
-
-func (t *toChat) chunk(delta object, finish rawjson.Value) {
-	var choice object
-	choice.int("index", 0)
-	choice.raw("delta", delta.close())
-	choice.raw("finish_reason", finish)
-	t.write(rawjson.Value("["+string(choice.close())+"]"), nil)
-}
-
-func (t *toChat) write(choices, usage rawjson.Value) {
-	var out object
-	out.raw("id", t.id)
-	out.text("object", "chat.completion.chunk")
-	out.int("created", t.created.Unix())
-	out.raw("model", t.model)
-	out.raw("choices", choices)
-	out.raw("usage", usage)
-	if t.err == nil {
-		t.err = writeEvent(t.w, "", out.close())
-	}
-}
-
-func (t *toChat) end(failure error) error {
-	if failure != nil {
-		if t.err == nil {
-			t.err = writeEvent(t.w, "", openAIError("api_error", failure.Error(), 502))
-		}
-		return t.err
-	}
-	if t.withUsage {
-		t.write(rawjson.EmptyArray, chatUsage(t.usage))
-	}
-	if t.err == nil {
-		t.err = writeEvent(t.w, "", []byte(doneMark))
-	}
-	return t.err
 }

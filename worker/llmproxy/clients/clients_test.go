@@ -80,7 +80,7 @@ func want() []map[string]any {
 		}
 		return out
 	}
-	for _, m := range []string{"m", "claude"} {
+	for _, m := range []string{"m", "claude", "native"} {
 		add("chat "+m, with(said, "stop", "stop"))
 		add("chat stream "+m, with(said, "stop", "stop", "tokens", 4.0))
 		add("chat tool "+m, with(tool, "stop", "tool_calls"))
@@ -91,14 +91,20 @@ func want() []map[string]any {
 		add("messages tool "+m, with(tool, "stop", "tool_use"))
 		add("messages tool result "+m, map[string]any{"text": "you said sunny"})
 		add("messages stream tool "+m, with(tool))
+		add("responses "+m, with(said, "stop", "completed", "tokens", 4.0))
+		add("responses stream "+m, with(said, "whole", "you said hello there", "stop", "completed", "tokens", 4.0))
+		add("responses tool "+m, with(tool, "stop", "completed"))
+		add("responses tool result "+m, map[string]any{"text": "you said sunny"})
+		if m != "native" {
+			add("responses from the previous "+m, map[string]any{"text": "you said sunny"})
+		}
+		add("responses stream tool "+m, with(tool))
 	}
 	add("completions", with(said))
 	add("completions stream", with(said))
-	add("responses", with(said))
-	add("responses stream", with(said))
 	add("embeddings", map[string]any{"length": 8.0})
-	add("models", map[string]any{"names": []any{"m", "claude"}})
-	add("anthropic models", map[string]any{"names": []any{"m", "claude"}})
+	add("models", map[string]any{"names": []any{"m", "claude", "native"}})
+	add("anthropic models", map[string]any{"names": []any{"m", "claude", "native"}})
 	add("unknown model", map[string]any{"status": 400.0})
 	add("unknown model of messages", map[string]any{"status": 400.0})
 	add("upstream refuses", map[string]any{"status": 429.0})
@@ -122,7 +128,8 @@ func test(t *testing.T, env []string, command ...string) {
 	defer upstream.Close()
 	entries, err := llmproxy.ParseModels(fmt.Appendf(nil, `[
 		{"model_name": "m", "litellm_params": {"model": "hosted_vllm/real", "api_base": %[1]q}},
-		{"model_name": "claude", "litellm_params": {"model": "anthropic/real", "api_base": %[1]q}}]`, upstream.URL))
+		{"model_name": "claude", "litellm_params": {"model": "anthropic/real", "api_base": %[1]q}},
+		{"model_name": "native", "litellm_params": {"model": "hosted_vllm/real", "api_base": %[1]q}, "model_info": {"supported_endpoints": ["/v1/responses"]}}]`, upstream.URL))
 	if err != nil {
 		t.Fatal(err)
 	}

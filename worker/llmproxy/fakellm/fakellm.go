@@ -55,7 +55,8 @@ func (r Request) Prompt() string {
 		if input := r.Body.Get("input"); input.Kind() == rawjson.KindString || r.Protocol == Embeddings {
 			return textOf(input)
 		}
-		return textOf(last(r.Body.Get("input")).Get("content"))
+		item := last(r.Body.Get("input"))
+		return textOf(item.Get("content")) + textOf(item.Get("output"))
 	}
 	return textOf(last(r.Body.Get("messages")).Get("content"))
 }
@@ -64,11 +65,18 @@ func (r Request) Prompt() string {
 func (r Request) System() string {
 	switch r.Protocol {
 	case Responses:
-		return r.Body.Get("instructions").Text()
+		if text := r.Body.Get("instructions").Text(); text != "" {
+			return text
+		}
+		return systemOf(r.Body.Get("input"))
 	case Messages:
 		return textOf(r.Body.Get("system"))
 	}
-	for m := range r.Body.Get("messages").Elements() {
+	return systemOf(r.Body.Get("messages"))
+}
+
+func systemOf(messages rawjson.Value) string {
+	for m := range messages.Elements() {
 		if role := m.Get("role").Text(); role == "system" || role == "developer" {
 			return textOf(m.Get("content"))
 		}

@@ -241,10 +241,13 @@ func (t *turn) embeddings() {
 // output is the items of a response.
 func (t *turn) output() []fields {
 	out := []fields{}
+	if t.answer.Reasoning != "" {
+		out = append(out, fields{"type": "reasoning", "id": "rs_1", "summary": []fields{{"type": "summary_text", "text": t.answer.Reasoning}}})
+	}
 	if t.answer.Text != "" || len(t.answer.ToolCalls) == 0 {
 		out = append(out, fields{
 			"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
-			"content": []fields{{"type": "output_text", "text": t.answer.Text, "annotations": []fields{}}},
+			"content": []fields{t.outputText(t.answer.Text)},
 		})
 	}
 	for _, c := range t.answer.ToolCalls {
@@ -255,23 +258,47 @@ func (t *turn) output() []fields {
 	return out
 }
 
+func (t *turn) outputText(text string) fields {
+	return fields{"type": "output_text", "text": text, "annotations": []fields{}, "logprobs": t.outputLogprobs(Tokens(text))}
+}
+
+// outputLogprobs are there when the request includes them.
+func (t *turn) outputLogprobs(tokens []Token) any {
+	for what := range t.req.Body.Get("include").Elements() {
+		if what.Text() == "message.output_text.logprobs" {
+			return chatLogprobs(tokens)["content"]
+		}
+	}
+	return []fields{}
+}
+
 func (t *turn) envelope(status string, output []fields) fields {
 	out := fields{
 		"id": t.id("resp_"), "object": "response", "created_at": created, "model": t.req.Model, "status": status, "output": output,
 		"error": nil, "incomplete_details": nil, "instructions": t.req.Body.Get("instructions"), "metadata": fields{},
 		"parallel_tool_calls": true, "temperature": 1.0, "top_p": 1.0, "tool_choice": "auto", "tools": []fields{}, "usage": nil,
 	}
-	if status == "completed" {
-		u := t.usage()
-		out["usage"] = fields{
-			"input_tokens": u["prompt_tokens"], "output_tokens": u["completion_tokens"], "total_tokens": u["total_tokens"],
-			"input_tokens_details": fields{"cached_tokens": 0}, "output_tokens_details": fields{"reasoning_tokens": 0},
-		}
+	if status == "in_progress" {
+		return out
+	}
+	u := t.usage()
+	out["usage"] = fields{
+		"input_tokens": u["prompt_tokens"], "output_tokens": u["completion_tokens"], "total_tokens": u["total_tokens"],
+		"input_tokens_details": fields{"cached_tokens": 0}, "output_tokens_details": fields{"reasoning_tokens": 0},
+	}
+	if status == "incomplete" {
+		out["incomplete_details"] = fields{"reason": "max_output_tokens"}
 	}
 	return out
 }
 
-func (t *turn) response() fields { return t.envelope("completed", t.output()) }
+func (t *turn) response() fields {
+	status := "completed"
+	if t.finish() == "length" {
+		status = "incomplete"
+	}
+	return t.envelope(status, t.output())
+}
 
 func (t *turn) streamResponse() {
 	number := 0
@@ -286,22 +313,16 @@ func (t *turn) streamResponse() {
 	send("response.created", fields{"response": t.envelope("in_progress", []fields{})})
 	for i, item := range t.output() {
 		begun := clone(item)
-		begun["status"] = "in_progress"
-		if item["type"] == "message" {
-			begun["content"] = []fields{}
-		} else {
-			begun["arguments"] = ""
+		switch item["type"] {
+		case "message":
+			begun["status"], begun["content"] = "in_progress", []fields{}
+		case "function_call":
+			begun["status"], begun["arguments"] = "in_progress", ""
+		case "reasoning":
+			begun["summary"] = []fields{}
 		}
 		send("response.output_item.added", fields{"output_index": i, "item": begun})
-		at := fields{"item_id": item["id"], "output_index": i}
-		if item["type"] == "message" {
-			t.streamItemText(send, at)
-		} else {
-			for _, tok := range Tokens(item["arguments"].(string)) {
-				send("response.function_call_arguments.delta", with(at, fields{"delta": tok.Text}))
-			}
-			send("response.function_call_arguments.done", with(at, fields{"arguments": item["arguments"]}))
-		}
+		t.streamItem(send, item, fields{"item_id": item["id"], "output_index": i})
 		send("response.output_item.done", fields{"output_index": i, "item": item})
 	}
 	if t.answer.StreamError != "" {
@@ -309,21 +330,37 @@ func (t *turn) streamResponse() {
 		return
 	}
 	if !t.answer.NoEnd {
-		send("response.completed", fields{"response": t.response()})
+		last := t.response()
+		send("response."+last["status"].(string), fields{"response": last})
 	}
 }
 
-func (t *turn) streamItemText(send func(string, fields), at fields) {
-	at = with(at, fields{"content_index": 0})
-	part := func(text string) fields {
-		return fields{"type": "output_text", "text": text, "annotations": []fields{}}
+// streamItem sends what is in an item.
+func (t *turn) streamItem(send func(string, fields), item, at fields) {
+	switch item["type"] {
+	case "message":
+		at = with(at, fields{"content_index": 0})
+		send("response.content_part.added", with(at, fields{"part": t.outputText("")}))
+		for _, tok := range Tokens(t.answer.Text) {
+			send("response.output_text.delta", with(at, fields{"delta": tok.Text, "logprobs": t.outputLogprobs([]Token{tok})}))
+		}
+		send("response.output_text.done", with(at, fields{"text": t.answer.Text, "logprobs": t.outputLogprobs(Tokens(t.answer.Text))}))
+		send("response.content_part.done", with(at, fields{"part": t.outputText(t.answer.Text)}))
+	case "function_call":
+		arguments := item["arguments"].(string)
+		for _, tok := range Tokens(arguments) {
+			send("response.function_call_arguments.delta", with(at, fields{"delta": tok.Text}))
+		}
+		send("response.function_call_arguments.done", with(at, fields{"arguments": arguments}))
+	case "reasoning":
+		at = with(at, fields{"summary_index": 0})
+		send("response.reasoning_summary_part.added", with(at, fields{"part": fields{"type": "summary_text", "text": ""}}))
+		for _, tok := range Tokens(t.answer.Reasoning) {
+			send("response.reasoning_summary_text.delta", with(at, fields{"delta": tok.Text}))
+		}
+		send("response.reasoning_summary_text.done", with(at, fields{"text": t.answer.Reasoning}))
+		send("response.reasoning_summary_part.done", with(at, fields{"part": fields{"type": "summary_text", "text": t.answer.Reasoning}}))
 	}
-	send("response.content_part.added", with(at, fields{"part": part("")}))
-	for _, tok := range Tokens(t.answer.Text) {
-		send("response.output_text.delta", with(at, fields{"delta": tok.Text, "logprobs": []fields{}}))
-	}
-	send("response.output_text.done", with(at, fields{"text": t.answer.Text, "logprobs": []fields{}}))
-	send("response.content_part.done", with(at, fields{"part": part(t.answer.Text)}))
 }
 
 func with(a, b fields) fields {

@@ -13,6 +13,7 @@ const Anthropic = load("@anthropic-ai/sdk").Anthropic;
 const schema = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
 const chatTools = [{ type: "function", function: { name: "get_weather", description: "the weather of a city", parameters: schema } }];
 const messageTools = [{ name: "get_weather", description: "the weather of a city", input_schema: schema }];
+const responsesTools = [{ type: "function", name: "get_weather", description: "the weather of a city", parameters: schema, strict: false }];
 const say = [{ role: "user", content: "hello there" }];
 const ask = [{ role: "user", content: "weather please" }];
 
@@ -74,9 +75,34 @@ async function messages(model) {
   report(`messages stream tool ${model}`, { name: use.name, arguments: use.input });
 }
 
-for (const model of ["m", "claude"]) {
+async function responses(model) {
+  const whole = await oai.responses.create({ model, input: "hello there", instructions: "be brief" });
+  report(`responses ${model}`, { text: whole.output_text, stop: whole.status, tokens: whole.usage.output_tokens });
+
+  let text = "";
+  const stream = oai.responses.stream({ model, input: "hello there" }).on("response.output_text.delta", (part) => { text += part.delta; });
+  const final = await stream.finalResponse();
+  report(`responses stream ${model}`, { text, whole: final.output_text, stop: final.status, tokens: final.usage.output_tokens });
+
+  const first = await oai.responses.create({ model, input: ask, tools: responsesTools });
+  let call = first.output[0];
+  report(`responses tool ${model}`, { name: call.name, arguments: JSON.parse(call.arguments), stop: first.status });
+  const answer = { type: "function_call_output", call_id: call.call_id, output: "sunny" };
+  let second = await oai.responses.create({ model, input: [...ask, call, answer], tools: responsesTools });
+  report(`responses tool result ${model}`, { text: second.output_text });
+  if (model !== "native") { // which keeps nothing
+    second = await oai.responses.create({ model, input: [answer], previous_response_id: first.id, tools: responsesTools });
+    report(`responses from the previous ${model}`, { text: second.output_text });
+  }
+
+  call = (await oai.responses.stream({ model, input: ask, tools: responsesTools }).finalResponse()).output[0];
+  report(`responses stream tool ${model}`, { name: call.name, arguments: JSON.parse(call.arguments) });
+}
+
+for (const model of ["m", "claude", "native"]) {
   await chat(model);
   await messages(model);
+  await responses(model);
 }
 
 report("completions", { text: (await oai.completions.create({ model: "m", prompt: "hello there" })).choices[0].text });
@@ -85,9 +111,6 @@ for await (const chunk of await oai.completions.create({ model: "m", prompt: "he
   text += chunk.choices[0].text;
 }
 report("completions stream", { text });
-report("responses", { text: (await oai.responses.create({ model: "m", input: "hello there" })).output_text });
-const last = await oai.responses.stream({ model: "m", input: "hello there" }).finalResponse();
-report("responses stream", { text: last.output_text });
 report("embeddings", { length: (await oai.embeddings.create({ model: "m", input: "hello there" })).data[0].embedding.length });
 const names = [];
 for await (const m of oai.models.list()) names.push(m.id);

@@ -18,6 +18,7 @@ CHAT_TOOLS = [{"type": "function", "function": {"name": TOOL["name"], "descripti
 MESSAGE_TOOLS = [{"name": TOOL["name"], "description": TOOL["description"], "input_schema": TOOL["schema"]}]
 SAY = [{"role": "user", "content": "hello there"}]
 ASK = [{"role": "user", "content": "weather please"}]
+RESPONSES_TOOLS = [{"type": "function", "name": TOOL["name"], "description": TOOL["description"], "parameters": TOOL["schema"], "strict": False}]
 
 oai = openai.OpenAI(max_retries=0)
 ant = anthropic.Anthropic(max_retries=0)
@@ -76,15 +77,37 @@ def messages(model):
     report(f"messages stream tool {model}", name=use.name, arguments=use.input)
 
 
-for model in ("m", "claude"):
+def responses(model):
+    got = oai.responses.create(model=model, input="hello there", instructions="be brief")
+    report(f"responses {model}", text=got.output_text, stop=got.status, tokens=got.usage.output_tokens)
+
+    with oai.responses.stream(model=model, input="hello there") as stream:
+        text = "".join(e.delta for e in stream if e.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    report(f"responses stream {model}", text=text, whole=final.output_text, stop=final.status, tokens=final.usage.output_tokens)
+
+    first = oai.responses.create(model=model, input=ASK, tools=RESPONSES_TOOLS)
+    call = first.output[0]
+    report(f"responses tool {model}", name=call.name, arguments=json.loads(call.arguments), stop=first.status)
+    answer = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    second = oai.responses.create(model=model, input=[*ASK, call.model_dump(exclude_none=True), answer], tools=RESPONSES_TOOLS)
+    report(f"responses tool result {model}", text=second.output_text)
+    if model != "native":  # which keeps nothing
+        second = oai.responses.create(model=model, input=[answer], previous_response_id=first.id, tools=RESPONSES_TOOLS)
+        report(f"responses from the previous {model}", text=second.output_text)
+
+    with oai.responses.stream(model=model, input=ASK, tools=RESPONSES_TOOLS) as stream:
+        call = stream.get_final_response().output[0]
+    report(f"responses stream tool {model}", name=call.name, arguments=json.loads(call.arguments))
+
+
+for model in ("m", "claude", "native"):
     chat(model)
     messages(model)
+    responses(model)
 
 report("completions", text=oai.completions.create(model="m", prompt="hello there").choices[0].text)
 report("completions stream", text="".join(c.choices[0].text for c in oai.completions.create(model="m", prompt="hello there", stream=True)))
-report("responses", text=oai.responses.create(model="m", input="hello there").output_text)
-with oai.responses.stream(model="m", input="hello there") as stream:
-    report("responses stream", text=stream.get_final_response().output_text)
 report("embeddings", length=len(oai.embeddings.create(model="m", input="hello there").data[0].embedding))
 report("models", names=[m.id for m in oai.models.list()])
 report("anthropic models", names=[m.id for m in ant.models.list()])
