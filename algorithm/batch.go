@@ -147,6 +147,10 @@ func (b *Batch) metadata(t Task, place int) (rawjson.Value, error) {
 	text = rawjson.AppendInt(text, int64(place))
 	text = append(text, `,"`+DataIDKey+`":`...)
 	text = rawjson.AppendString(text, t.DataID)
+	if b.opts.Repeat > 1 {
+		text = append(text, `,"`+GroupSizeKey+`":`...)
+		text = rawjson.AppendInt(text, int64(b.opts.Repeat))
+	}
 	metadata, err := rawjson.Parse(append(text, '}'))
 	if err != nil {
 		return nil, queue.Wrap(queue.Invalid, err, "joining the metadata of a task")
@@ -210,6 +214,32 @@ func (b *Batch) deliver(ctx context.Context, done []queue.Rollout, yield func(Re
 		}
 	}
 	return true
+}
+
+// harvest makes results of finished rollouts of the batch: one request for their
+// attempts and one for the spans of each.
+func (b *Batch) harvest(ctx context.Context, done []queue.Rollout) ([]Result, error) {
+	ids := make([]string, len(done))
+	for i := range done {
+		ids[i] = done[i].RolloutID
+	}
+	page, err := b.client.Store.Rollouts(ctx, queue.RolloutQuery{IDs: ids, Paging: queue.All})
+	if err != nil {
+		return nil, fmt.Errorf("fetching attempts: %w", err)
+	}
+	attempts := make(map[string]*queue.Attempt, len(page.Items))
+	for i := range page.Items {
+		attempts[page.Items[i].RolloutID] = page.Items[i].Attempt
+	}
+	attempted := make([]queue.AttemptedRollout, len(done))
+	for i, r := range done {
+		attempted[i] = queue.AttemptedRollout{Rollout: r, Attempt: attempts[r.RolloutID]}
+	}
+	results, err := b.client.harvest(ctx, attempted, b.opts.SkipSpans)
+	for i := range results {
+		results[i].Index = b.waiting[results[i].Rollout.RolloutID]
+	}
+	return results, err
 }
 
 // All waits for the whole batch and returns what has not been handed out, in

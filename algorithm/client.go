@@ -18,6 +18,7 @@ const (
 	BatchIDKey    = "batch_id"    // string
 	BatchIndexKey = "batch_index" // integer: the place in the batch, from 0
 	DataIDKey     = "data_id"     // string: the same for all repeats of a task
+	GroupSizeKey  = "group_size"  // integer: how many repeats of the task there are, where there are several
 )
 
 // Options adjusts a Client. The zero Options is right for most.

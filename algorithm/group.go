@@ -2,6 +2,7 @@ package algorithm
 
 import (
 	"math"
+	"slices"
 
 	"github.com/aglq/aglq/queue"
 )
@@ -27,6 +28,79 @@ func Groups(results []Result) []Group {
 		groups[i].Results = append(groups[i].Results, r)
 	}
 	return groups
+}
+
+// Grouper gathers results, as they finish, into the groups that batches with
+// repeats make. The zero Grouper is ready for use; it is not safe for concurrent use.
+type Grouper struct {
+	open map[string]*Group // by batch and task
+}
+
+// Add takes a result and returns its group once all of it is there: as many
+// results as its rollouts say the group has. A result without such a word is a
+// group of its own. A rollout that comes again takes the place of the first.
+func (g *Grouper) Add(r Result) (group Group, complete bool) {
+	size, _ := r.Rollout.Metadata.Get(GroupSizeKey).Int()
+	if size < 2 {
+		return Group{DataID: r.DataID(), Results: []Result{r}}, true
+	}
+	key := r.Rollout.Metadata.Get(BatchIDKey).Text() + "\x00" + r.DataID()
+	found := g.open[key]
+	if found == nil {
+		if g.open == nil {
+			g.open = map[string]*Group{}
+		}
+		found = &Group{DataID: r.DataID()}
+		g.open[key] = found
+	}
+	same := func(o Result) bool { return o.Rollout.RolloutID == r.Rollout.RolloutID }
+	if at := slices.IndexFunc(found.Results, same); at >= 0 {
+		found.Results[at] = r
+	} else {
+		found.Results = append(found.Results, r)
+	}
+	if len(found.Results) < int(size) {
+		return Group{}, false
+	}
+	delete(g.open, key)
+	return *found, true
+}
+
+// Open counts the groups that are not complete.
+func (g *Grouper) Open() int { return len(g.open) }
+
+// Statistics sums a group up.
+type Statistics struct {
+	Count    int                         `json:"count"`    // of results
+	Rewarded int                         `json:"rewarded"` // with a finite reward
+	Coverage map[queue.RolloutStatus]int `json:"coverage"` // results by status
+	// Of the finite rewards; null without any. Std is that of the whole, not of a
+	// sample.
+	Mean *float64 `json:"mean"`
+	Std  *float64 `json:"std"`
+	Min  *float64 `json:"min"`
+	Max  *float64 `json:"max"`
+	// Constant is as [Group.Constant].
+	Constant bool `json:"constant"`
+}
+
+// Statistics sums the group up.
+func (g Group) Statistics() Statistics {
+	rewards := Rewards(g.Results)
+	s := Statistics{
+		Count: len(g.Results), Rewarded: len(rewards), Coverage: Coverage(g.Results), Constant: g.Constant(),
+	}
+	if len(rewards) > 0 {
+		mean, std := MeanStd(rewards)
+		low, high := slices.Min(rewards), slices.Max(rewards)
+		s.Mean, s.Std, s.Min, s.Max = &mean, &std, &low, &high
+	}
+	return s
+}
+
+// Informative leaves out the groups that teach nothing, see [Group.Constant].
+func Informative(groups []Group) []Group {
+	return slices.DeleteFunc(slices.Clone(groups), Group.Constant)
 }
 
 // Rewards lists the finite rewards of results; those without one are left out.

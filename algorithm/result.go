@@ -39,30 +39,17 @@ const harvestMost = 64
 // latest is the attempt id that stands for a rollout's newest attempt.
 var latest = "latest"
 
-// harvest makes results of finished rollouts, at most harvestMost: one request
-// for their attempts and one for the spans of each.
-func (b *Batch) harvest(ctx context.Context, done []queue.Rollout) ([]Result, error) {
+// harvest makes results of finished rollouts, at most harvestMost: one request for
+// the spans of each.
+func (c *Client) harvest(ctx context.Context, done []queue.AttemptedRollout, skipSpans bool) ([]Result, error) {
 	results := make([]Result, len(done))
-	ids := make([]string, len(done))
-	for i, r := range done {
-		results[i] = Result{Index: b.waiting[r.RolloutID], Rollout: r}
-		ids[i] = r.RolloutID
-	}
-	page, err := b.client.Store.Rollouts(ctx, queue.RolloutQuery{IDs: ids, Paging: queue.All})
-	if err != nil {
-		return nil, fmt.Errorf("fetching attempts: %w", err)
-	}
-	attempts := make(map[string]*queue.Attempt, len(page.Items))
-	for i := range page.Items {
-		attempts[page.Items[i].RolloutID] = page.Items[i].Attempt
-	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(b.client.opts.Concurrency)
-	for i := range results {
+	group.SetLimit(c.opts.Concurrency)
+	for i := range done {
 		r := &results[i]
-		r.Attempt = attempts[r.Rollout.RolloutID]
-		if r.Attempt != nil && !b.opts.SkipSpans {
-			group.Go(func() error { return b.client.fetchSpans(ctx, r) })
+		r.Rollout, r.Attempt = done[i].Rollout, done[i].Attempt
+		if r.Attempt != nil && !skipSpans {
+			group.Go(func() error { return c.fetchSpans(ctx, r) })
 		}
 	}
 	return results, group.Wait()
