@@ -30,6 +30,7 @@ type Task struct {
 	cancel context.CancelCauseFunc
 
 	resources func() (*queue.ResourcesUpdate, error)
+	previous  func() (string, error)
 
 	mu      sync.Mutex
 	ending  bool // the handler has returned
@@ -65,14 +66,16 @@ func (t *Task) DecodeInput(into any) error {
 func (t *Task) With(input rawjson.Value) *Task {
 	return &Task{
 		Rollout: t.Rollout, Attempt: t.Attempt, Input: input, Mode: t.Mode,
-		worker: t.worker, ref: t.ref, scope: t.scope, cancel: t.cancel, resources: t.resources,
+		worker: t.worker, ref: t.ref, scope: t.scope, cancel: t.cancel, resources: t.resources, previous: t.previous,
 	}
 }
 
 // PreviousError is why the attempt before this one failed: the error that its
 // worker reported, or its status where there was nobody to report. It is "" for a
-// first attempt. Each call asks the store.
-func (t *Task) PreviousError(ctx context.Context) (string, error) {
+// first attempt. The store is asked once for a task, by the first call.
+func (t *Task) PreviousError() (string, error) { return t.previous() }
+
+func (t *Task) fetchPreviousError(ctx context.Context) (string, error) {
 	if t.Attempt.SequenceID <= 1 {
 		return "", nil
 	}
@@ -171,6 +174,7 @@ func (w *Worker) runTask(tasks context.Context, t *Task) {
 	ctx, cancel := t.context(tasks)
 	defer cancel()
 	t.resources = sync.OnceValues(func() (*queue.ResourcesUpdate, error) { return t.fetchResources(ctx) })
+	t.previous = sync.OnceValues(func() (string, error) { return t.fetchPreviousError(ctx) })
 	w.log.Debug("task starts", t.attrs()...)
 	result, err := w.call(ctx, t)
 	cause := context.Cause(ctx)

@@ -510,7 +510,7 @@ func TestPreviousErrorAndAnotherInput(t *testing.T) {
 		return worker.Reward(float64(len(task.Input))), task.Message(ctx, task.Input.Text())
 	}
 	start(t, s, func(ctx context.Context, task *worker.Task) (worker.Result, error) {
-		before, err := task.PreviousError(ctx)
+		before, err := task.PreviousError()
 		if err != nil || task.Attempt.SequenceID < 3 {
 			return worker.Result{}, errors.Join(err, fmt.Errorf("failure %d after %q", task.Attempt.SequenceID, before))
 		}
