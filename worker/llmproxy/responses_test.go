@@ -165,7 +165,7 @@ func TestEveryWay(t *testing.T) {
 				}
 				want := heard{
 					ID: "the-id", Text: "calling now", Thoughts: "let me think", End: "tools",
-					Calls: []string{`t1 f {"a": "b c"}`, `t2 g {}`}, Input: 2, Output: 8,
+					Calls: []string{`t1 f {"a": "b c"}`, `t2 g {}`}, Input: 2, Output: 9,
 				}
 				if diff := cmp.Diff(want, hear(t, c.path, stream, got)); diff != "" {
 					t.Errorf("-want +got:\n%s\n%s", diff, got.text)
@@ -179,11 +179,12 @@ func TestEveryWay(t *testing.T) {
 					"gen_ai.completion.0.tool_calls.0.id":        `"t1"`,
 					"gen_ai.completion.0.tool_calls.1.name":      `"g"`,
 					"gen_ai.completion.0.tool_calls.1.arguments": `"{}"`,
-					"gen_ai.usage.prompt_tokens":                 "2", "gen_ai.usage.completion_tokens": "8",
+					"gen_ai.usage.prompt_tokens":                 "2", "gen_ai.usage.completion_tokens": "9",
 				})
 				if c.model == "m" {
 					wantAttributes(t, conversation, map[string]string{
-						"prompt_token_ids": ids("hello there"), "response_token_ids": ids("calling now"),
+						"prompt_token_ids":   ids("hello there"),
+						"response_token_ids": ids("let me think", "calling now", `{"a": "b c"}`, "{}"),
 					})
 				}
 			})

@@ -274,10 +274,13 @@ func (g *gate) wait(ctx context.Context, piece int) error {
 
 func (g *gate) open() { g.once.Do(func() { close(g.pass) }) }
 
-func ids(text string) string {
+// ids are the token ids of texts, one after the other.
+func ids(texts ...string) string {
 	var out []string
-	for _, id := range fakellm.IDs(text) {
-		out = append(out, fmt.Sprint(id))
+	for _, text := range texts {
+		for _, id := range fakellm.IDs(text) {
+			out = append(out, fmt.Sprint(id))
+		}
 	}
 	return "[" + strings.Join(out, ",") + "]"
 }

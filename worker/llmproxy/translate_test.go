@@ -91,7 +91,7 @@ func TestTranslatedAnswers(t *testing.T) {
 	const asMessage = `{"id":"the-id","type":"message","role":"assistant","model":"real-m","stop_reason":"tool_use","stop_sequence":null,
 		"content":[{"type":"thinking","thinking":"let me think","signature":""},{"type":"text","text":"calling now"},
 			{"type":"tool_use","id":"t1","name":"f","input":{"a":"b c"}},{"type":"tool_use","id":"t2","name":"g","input":{}}],
-		"usage":{"input_tokens":3,"output_tokens":8}}`
+		"usage":{"input_tokens":3,"output_tokens":9}}`
 	r := newRig(t, say(rich), nil)
 	got := r.call("/v1/messages", helloClaude+"}")
 	same(t, "message", asMessage, got.text)
@@ -135,7 +135,7 @@ func TestTranslatedStreams(t *testing.T) {
 			d := e.Get("delta")
 			blocks[index] += d.Get("text").Text() + d.Get("thinking").Text() + d.Get("partial_json").Text()
 		case "message_delta":
-			same(t, "message_delta", `{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"input_tokens":3,"output_tokens":8}}`, string(e))
+			same(t, "message_delta", `{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"input_tokens":3,"output_tokens":9}}`, string(e))
 		case "message_start":
 			if e.Get("message").Get("id").Text() != "the-id" || string(e.Get("message").Get("usage").Get("input_tokens")) != "3" {
 				t.Errorf("%s", e)
@@ -176,7 +176,7 @@ func TestTranslatedStreams(t *testing.T) {
 	if diff := cmp.Diff(map[int64]string{0: `t1f{"a": "b c"}`, 1: "t2g{}"}, arguments); diff != "" {
 		t.Error(diff)
 	}
-	same(t, "usage", `{"prompt_tokens":3,"completion_tokens":8,"total_tokens":11}`, string(usage))
+	same(t, "usage", `{"prompt_tokens":3,"completion_tokens":9,"total_tokens":12}`, string(usage))
 	if !strings.HasSuffix(got.text, "data: [DONE]\n\n") {
 		t.Errorf("the stream ends with %q", got.text[max(0, len(got.text)-60):])
 	}
@@ -236,7 +236,7 @@ func TestMessagesOfAnthropic(t *testing.T) {
 		wantAttributes(t, conversation, map[string]string{
 			"gen_ai.system": `"anthropic"`, "llm.request.type": `"anthropic_messages"`, "gen_ai.response.id": `"the-id"`,
 			"gen_ai.prompt.0.role": `"system"`, "gen_ai.completion.0.content": `"calling now"`, "gen_ai.completion.0.tool_calls.0.name": `"f"`,
-			"gen_ai.usage.completion_tokens": "8",
+			"gen_ai.usage.completion_tokens": "9",
 		})
 		if content := raw.Attribute("llm.anthropic.content").Text(); !strings.Contains(content, `"type":"tool_use"`) || !strings.Contains(content, `{"a":"b c"}`) {
 			t.Errorf("raw content is %s", content)

@@ -363,10 +363,22 @@ func Tokens(text string) []Token {
 }
 
 // IDs are the token ids of a text.
-func IDs(text string) []int {
+func IDs(text string) []int { return idsOf(Tokens(text)) }
+
+func idsOf(tokens []Token) []int {
 	out := []int{}
-	for _, t := range Tokens(text) {
+	for _, t := range tokens {
 		out = append(out, t.ID)
+	}
+	return out
+}
+
+// tokens are all that a model generates for an answer, thoughts and the arguments
+// of calls among them.
+func (a Answer) tokens() []Token {
+	out := append(Tokens(a.Reasoning), Tokens(a.Text)...)
+	for _, c := range a.ToolCalls {
+		out = append(out, Tokens(c.Arguments)...)
 	}
 	return out
 }

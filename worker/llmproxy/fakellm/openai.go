@@ -23,10 +23,7 @@ func (t *turn) wants(name string) bool {
 }
 
 func (t *turn) usage() fields {
-	prompt, completion := len(t.req.promptTokens()), len(Tokens(t.answer.Reasoning+t.answer.Text))
-	for _, c := range t.answer.ToolCalls {
-		completion += len(Tokens(c.Arguments))
-	}
+	prompt, completion := len(t.req.promptTokens()), len(t.answer.tokens())
 	return fields{"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 }
 
@@ -83,10 +80,10 @@ func (t *turn) chat() fields {
 	for i := range t.choices() {
 		choice := fields{"index": i, "message": message, "finish_reason": t.finish(), "logprobs": nil}
 		if t.wants("logprobs") {
-			choice["logprobs"] = chatLogprobs(Tokens(t.answer.Text))
+			choice["logprobs"] = chatLogprobs(t.answer.tokens())
 		}
 		if t.wants("return_token_ids") {
-			choice["token_ids"] = IDs(t.answer.Text)
+			choice["token_ids"] = idsOf(t.answer.tokens())
 		}
 		list = append(list, choice)
 	}
@@ -108,11 +105,7 @@ func (t *turn) streamChat() {
 				choice["logprobs"] = chatLogprobs(tokens)
 			}
 			if tokens != nil && t.wants("return_token_ids") {
-				ids := []int{}
-				for _, tok := range tokens {
-					ids = append(ids, tok.ID)
-				}
-				choice["token_ids"] = ids
+				choice["token_ids"] = idsOf(tokens)
 			}
 			list = append(list, choice)
 		}
@@ -124,7 +117,7 @@ func (t *turn) streamChat() {
 	}
 	chunk(fields{"role": "assistant", "content": ""}, nil, nil)
 	for _, tok := range Tokens(t.answer.Reasoning) {
-		chunk(fields{"reasoning_content": tok.Text}, nil, nil)
+		chunk(fields{"reasoning_content": tok.Text}, nil, []Token{tok})
 	}
 	for _, tok := range Tokens(t.answer.Text) {
 		chunk(fields{"content": tok.Text}, nil, []Token{tok})
@@ -134,7 +127,7 @@ func (t *turn) streamChat() {
 		first[0]["index"] = i
 		chunk(fields{"tool_calls": first}, nil, nil)
 		for _, tok := range Tokens(c.Arguments) {
-			chunk(fields{"tool_calls": []fields{{"index": i, "function": fields{"arguments": tok.Text}}}}, nil, nil)
+			chunk(fields{"tool_calls": []fields{{"index": i, "function": fields{"arguments": tok.Text}}}}, nil, []Token{tok})
 		}
 	}
 	if !t.proper() {
