@@ -1,6 +1,7 @@
 package algorithm
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
@@ -54,6 +55,11 @@ func (b *Batch) Add(ctx context.Context, tasks []Task) error {
 	if err != nil {
 		return err
 	}
+	return b.enqueue(ctx, reqs)
+}
+
+// enqueue stores requests, whose places in the batch follow those that are there.
+func (b *Batch) enqueue(ctx context.Context, reqs []queue.Request) error {
 	for len(reqs) > 0 {
 		n, size := 0, 0
 		for n < len(reqs) && n < enqueueMost && (n == 0 || size < enqueueBytes) {
@@ -75,6 +81,40 @@ func (b *Batch) Add(ctx context.Context, tasks []Task) error {
 		reqs = reqs[n:]
 	}
 	return nil
+}
+
+// complete takes up the rollouts of the batch that another process stored and
+// enqueues the rest of tasks.
+func (b *Batch) complete(ctx context.Context, tasks []Task, stored []string) error {
+	reqs, err := b.requests(tasks)
+	if err != nil {
+		return err
+	}
+	if len(stored) > len(reqs) {
+		return queue.Errorf(queue.Conflict, "batch %s has %d rollouts in the store, more than the %d that were asked for", b.opts.ID, len(stored), len(reqs))
+	}
+	for ids := range slices.Chunk(stored, resumePage) {
+		page, err := b.client.Store.Rollouts(ctx, queue.RolloutQuery{IDs: ids, Paging: queue.All})
+		if err != nil {
+			return fmt.Errorf("looking at the rollouts of batch %s: %w", b.opts.ID, err)
+		}
+		inputs := make(map[string]rawjson.Value, len(ids))
+		for i := range page.Items {
+			inputs[page.Items[i].RolloutID] = page.Items[i].Input
+		}
+		for _, id := range ids {
+			place := len(b.ids)
+			switch input, ok := inputs[id]; {
+			case !ok:
+				return queue.Errorf(queue.NotFound, "rollout %s of batch %s is gone from the store", id, b.opts.ID)
+			case !bytes.Equal(input, reqs[place].Input):
+				return queue.Errorf(queue.Conflict, "batch %s exists with another input for its rollout %d: %.80s", b.opts.ID, place, input)
+			}
+			b.expect(id, place)
+		}
+	}
+	b.client.opts.Observer.Expected(len(stored))
+	return b.enqueue(ctx, reqs[len(stored):])
 }
 
 // expect counts a rollout as undelivered.
@@ -356,9 +396,19 @@ func (b *Batch) Cancel(ctx context.Context) (int, error) {
 			ids = append(ids, id)
 		}
 	}
-	done, err := b.client.Store.Wait(ctx, ids, 0)
+	n, err := b.client.Cancel(ctx, ids)
 	if err != nil {
-		return 0, fmt.Errorf("cancelling batch %s: %w", b.opts.ID, err)
+		err = fmt.Errorf("cancelling batch %s: %w", b.opts.ID, err)
+	}
+	return n, err
+}
+
+// Cancel cancels those of some rollouts that have not finished and returns how
+// many; unknown ones are passed over. See [Batch.Cancel].
+func (c *Client) Cancel(ctx context.Context, ids []string) (int, error) {
+	done, err := c.Store.Wait(ctx, ids, 0)
+	if err != nil {
+		return 0, err
 	}
 	over := make(map[string]bool, len(done))
 	for i := range done {
@@ -366,13 +416,13 @@ func (b *Batch) Cancel(ctx context.Context) (int, error) {
 	}
 	var cancelled atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(b.client.opts.Concurrency)
+	group.SetLimit(c.opts.Concurrency)
 	for _, id := range ids {
 		if over[id] {
 			continue
 		}
 		group.Go(func() error {
-			_, err := b.client.Store.UpdateRollout(ctx, id, queue.RolloutUpdate{Status: queue.Set(queue.RolloutCancelled)})
+			_, err := c.Store.UpdateRollout(ctx, id, queue.RolloutUpdate{Status: queue.Set(queue.RolloutCancelled)})
 			switch {
 			case err == nil:
 				cancelled.Add(1)

@@ -133,6 +133,17 @@ func (c *Client) EnqueueBatch(ctx context.Context, tasks []Task, opts BatchOptio
 	return b, nil
 }
 
+// CompleteBatch is EnqueueBatch for a batch of which another process stored the
+// first rollouts, in order, before it ended: it takes them up and stores the rest,
+// if any. Stored ones of another input are a Conflict.
+func (c *Client) CompleteBatch(ctx context.Context, tasks []Task, opts BatchOptions, stored []string) (*Batch, error) {
+	b, err := c.NewBatch(opts)
+	if err != nil {
+		return nil, err
+	}
+	return b, b.complete(ctx, tasks, stored)
+}
+
 // NewBatch makes a batch without rollouts; [Batch.Add] fills it.
 func (c *Client) NewBatch(opts BatchOptions) (*Batch, error) {
 	if err := opts.validate(); err != nil {

@@ -43,7 +43,6 @@ type Watch struct {
 	turn   int                // where in open the next look goes on
 	looked time.Time          // when rollouts that came late were last looked for
 	broken bool               // the last look for new rollouts did not reach its end
-	cost   time.Duration      // of the last look
 	quiet  time.Duration      // how long the next pause without news is
 
 	pause, far time.Duration // see watchPause and farLook
@@ -62,9 +61,10 @@ const (
 	lateness = 60.0 // seconds
 	// farLook is how often rollouts are looked for that came late.
 	farLook = 10 * time.Second
-	// watchPause is the least pause between looks; without news it doubles up to
-	// watchRest.
+	// watchPause is the least pause between looks; without news it doubles, up to
+	// watchWork while rollouts are unfinished and up to watchRest while none is.
 	watchPause = 50 * time.Millisecond
+	watchWork  = 200 * time.Millisecond
 	watchRest  = time.Second
 )
 
@@ -148,15 +148,38 @@ func (w *Watch) next(ctx context.Context) ([]queue.AttemptedRollout, error) {
 		if w.opts.Once && len(w.open) == 0 {
 			return nil, nil
 		}
-		w.cost = time.Since(asked)
-		if w.quiet = min(2*w.quiet, watchRest); found > 0 || w.quiet == 0 {
+		if w.quiet *= 2; found > 0 || w.quiet == 0 {
 			w.quiet = w.pause
 		}
-		sleep(ctx, max(w.quiet, min(4*w.cost, watchRest)))
-		if err := context.Cause(ctx); err != nil {
+		if err := w.idle(ctx, 4*time.Since(asked)); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// idle pauses between two looks, at least for so long as keeps their cost low. It
+// ends early when the last unfinished rollouts finish.
+func (w *Watch) idle(ctx context.Context, least time.Duration) error {
+	rest := watchRest
+	if len(w.open) > 0 {
+		rest = watchWork
+	}
+	w.quiet = min(w.quiet, rest)
+	pause := max(w.quiet, min(least, watchRest))
+	if n := len(w.open); n > 0 && n <= askMost {
+		asked := time.Now()
+		done, err := w.client.Store.Wait(ctx, w.some(), pause)
+		if err != nil {
+			return fmt.Errorf("waiting for the last rollouts: %w", err)
+		}
+		if pause -= time.Since(asked); len(done) > 0 {
+			pause = 0
+		}
+	}
+	if pause > 0 { // a store that knows none of them, or shuts down, does not wait
+		sleep(ctx, pause)
+	}
+	return context.Cause(ctx)
 }
 
 // discover takes in rollouts that are new, from the newest back, and returns how

@@ -140,7 +140,7 @@ func finish(cmd *cli.Command) {
 // action wraps what a command does. Its ctx ends with the first signal.
 func (a *app) action(do func(ctx context.Context, cmd *cli.Command) error) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
-		if a.agentGiven && cmd.Name != "worker" && cmd.Name != "run" {
+		if a.agentGiven && cmd.Name != "worker" && cmd.Name != "run" && cmd.Name != "exec" {
 			return usagef(cmd, "%s starts no agent: remove what follows --", cmd.Name)
 		}
 		a.started = true
