@@ -48,7 +48,7 @@ func (s *search) visit(n *node, scope *string, inReward, inCall bool) {
 
 // fresh reports whether a span is not one more record of a call that was found.
 func (s *search) fresh(span *queue.Span, inCall bool) bool {
-	id := responseID(span)
+	id := ResponseID(span)
 	if id == nil {
 		return !inCall
 	}
@@ -59,7 +59,9 @@ func (s *search) fresh(span *queue.Span, inCall bool) bool {
 	return true
 }
 
-func responseID(s *queue.Span) *string { return firstText(s, semconv.GenAIResponseID, weaveResponseID) }
+// ResponseID is the id that the model's server gave the answer of an LLM call; nil
+// when the span of the call does not tell.
+func ResponseID(s *queue.Span) *string { return firstText(s, semconv.GenAIResponseID, weaveResponseID) }
 
 // firstText is the first of the attributes keys that is a text.
 func firstText(s *queue.Span, keys ...string) *string {

@@ -24,7 +24,7 @@ var (
 // tracedCall reads the span of an LLM call.
 func tracedCall(s *queue.Span, agent string) (Triplet, error) {
 	t := Triplet{Metadata: Metadata{
-		ResponseID: responseID(s), AgentName: &agent, SequenceID: s.SequenceID, SpanID: s.SpanID,
+		ResponseID: ResponseID(s), AgentName: &agent, SequenceID: s.SequenceID, SpanID: s.SpanID,
 	}}
 	t.Prompt.TokenIDs = firstTokens(s, promptIDKeys)
 	t.Response.TokenIDs = firstTokens(s, responseIDKeys)

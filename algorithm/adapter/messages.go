@@ -1,6 +1,8 @@
 package adapter
 
 import (
+	"iter"
+
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
@@ -41,54 +43,71 @@ type Messages struct {
 	Parts bool
 }
 
-// recorded is what a span says of an LLM call.
-type recorded struct {
-	prompt, completion rawjson.Value // lists
-	request            rawjson.Value // an object
-	tools              []rawjson.Value
+// Call is an LLM call as its span recorded it, before it is brought to any form.
+type Call struct {
+	Span       *queue.Span
+	Prompt     rawjson.Value   // a list of messages; nil when none were recorded
+	Completion rawjson.Value   // a list of answers, which are alternatives; nil when none were recorded
+	Request    rawjson.Value   // an object of the other parameters; nil when none were recorded
+	Tools      []rawjson.Value // the tool.* attributes of each span right below, objects
 }
 
 // Adapt implements Adapter. Attributes that cannot be a conversation are an error:
 // messages without a role or with one that chat has not, contents that are no
 // text and no parts, tools without a name.
 func (m Messages) Adapt(spans []queue.Span) ([]Conversation, error) {
-	below := map[string][]*queue.Span{}
-	for i := range spans {
-		if parent := spans[i].ParentID; parent != nil {
-			below[*parent] = append(below[*parent], &spans[i])
-		}
-	}
 	var conversations []Conversation
-	for i := range spans {
-		s := &spans[i]
-		call, ok, err := recordedCall(s, below[s.SpanID])
+	for call, err := range Calls(spans) {
 		if err != nil {
 			return nil, err
 		}
-		if !ok {
-			continue
-		}
 		c, err := m.conversation(call)
 		if err != nil {
-			return nil, queue.Wrap(queue.Invalid, err, "reading the messages of span "+s.SpanID)
+			return nil, queue.Wrap(queue.Invalid, err, "reading the messages of span "+call.Span.SpanID)
 		}
-		c.SpanID, c.SequenceID = s.SpanID, s.SequenceID
+		c.SpanID, c.SequenceID = call.Span.SpanID, call.Span.SequenceID
 		conversations = append(conversations, c)
 	}
 	return conversations, nil
 }
 
+// Calls finds the LLM calls among the spans of an attempt, in their order: each
+// span that has attributes gen_ai.prompt, completion, request or response. A span
+// whose attributes cannot be nested comes as an Invalid error with its span alone;
+// the loop may go on.
+func Calls(spans []queue.Span) iter.Seq2[Call, error] {
+	return func(yield func(Call, error) bool) {
+		below := map[string][]*queue.Span{}
+		for i := range spans {
+			if parent := spans[i].ParentID; parent != nil {
+				below[*parent] = append(below[*parent], &spans[i])
+			}
+		}
+		for i := range spans {
+			s := &spans[i]
+			call, ok, err := recordedCall(s, below[s.SpanID])
+			if err != nil {
+				call = Call{Span: s}
+			}
+			if (ok || err != nil) && !yield(call, err) {
+				return
+			}
+		}
+	}
+}
+
 // recordedCall reads the attributes of a span; ok is false when it is no LLM call.
-func recordedCall(s *queue.Span, below []*queue.Span) (call recorded, ok bool, err error) {
+func recordedCall(s *queue.Span, below []*queue.Span) (call Call, ok bool, err error) {
+	call.Span = s
 	var response rawjson.Value
 	for _, part := range []struct {
 		prefix string
 		kind   rawjson.Kind
 		into   *rawjson.Value
 	}{
-		{semconv.GenAIPrompt, rawjson.KindArray, &call.prompt},
-		{semconv.GenAICompletion, rawjson.KindArray, &call.completion},
-		{semconv.GenAIRequest, rawjson.KindObject, &call.request},
+		{semconv.GenAIPrompt, rawjson.KindArray, &call.Prompt},
+		{semconv.GenAICompletion, rawjson.KindArray, &call.Completion},
+		{semconv.GenAIRequest, rawjson.KindObject, &call.Request},
 		{semconv.GenAIResponse, rawjson.KindObject, &response},
 	} {
 		v, err := group(s.Attributes, part.prefix)
@@ -113,7 +132,7 @@ func recordedCall(s *queue.Span, below []*queue.Span) (call recorded, ok bool, e
 		switch tool.Kind() {
 		case rawjson.Invalid:
 		case rawjson.KindObject:
-			call.tools = append(call.tools, tool)
+			call.Tools = append(call.Tools, tool)
 		default:
 			return call, false, queue.Errorf(queue.Invalid, "attributes tool.… of span %s make a list; they must be named", child.SpanID)
 		}
@@ -121,15 +140,19 @@ func recordedCall(s *queue.Span, below []*queue.Span) (call recorded, ok bool, e
 	return call, true, nil
 }
 
-func (m Messages) conversation(call recorded) (Conversation, error) {
+// Functions are the definitions of the tools that the call offered, in chat's
+// form; null when it offered none. Tools without a name are an Invalid error.
+func (c *Call) Functions() (rawjson.Value, error) { return toolDefinitions(c.Request.Get("functions")) }
+
+func (m Messages) conversation(call Call) (Conversation, error) {
 	list := []byte{'['}
-	for msg := range call.prompt.Elements() {
+	for msg := range call.Prompt.Elements() {
 		var err error
 		if list, err = m.appendPrompt(separate(list), msg); err != nil {
 			return Conversation{}, err
 		}
 	}
-	for msg := range call.completion.Elements() {
+	for msg := range call.Completion.Elements() {
 		if msg.Kind() != rawjson.KindObject {
 			return Conversation{}, queue.Errorf(queue.Invalid, "a completion is %.80s; it must be an object", msg)
 		}
@@ -137,11 +160,11 @@ func (m Messages) conversation(call recorded) (Conversation, error) {
 			continue
 		}
 		var err error
-		if list, err = m.appendCompletion(separate(list), msg, call.tools); err != nil {
+		if list, err = m.appendCompletion(separate(list), msg, call.Tools); err != nil {
 			return Conversation{}, err
 		}
 	}
-	tools, err := toolDefinitions(call.request.Get("functions"))
+	tools, err := call.Functions()
 	return Conversation{Messages: append(list, ']'), Tools: tools}, err
 }
 

@@ -9,7 +9,8 @@ import (
 	"github.com/aglq/aglq/queue"
 )
 
-// Trace is what one rollout left behind: the spans of an attempt, by number.
+// Trace is what one rollout left behind: the spans of an attempt, or of all, by
+// number.
 type Trace struct {
 	Rollout queue.AttemptedRollout // with its latest attempt
 	Spans   []queue.Span
@@ -32,31 +33,8 @@ type Source struct {
 	Page int
 	// AttemptID is the attempt whose spans count: the latest when "".
 	AttemptID string
-}
-
-// Rollouts lists the rollouts that a query selects, page by page; its paging but
-// for the order is ignored. An error is the last pair. Rollouts that are enqueued
-// or finish meanwhile may be missed or come twice, unless the order is that of
-// insertion and the query does not depend on the status.
-func (s Source) Rollouts(ctx context.Context, q queue.RolloutQuery) iter.Seq2[queue.AttemptedRollout, error] {
-	return func(yield func(queue.AttemptedRollout, error) bool) {
-		q.Limit = cmp.Or(s.Page, 500)
-		for q.Offset = 0; ; q.Offset += q.Limit {
-			page, err := s.Store.Rollouts(ctx, q)
-			if err != nil {
-				yield(queue.AttemptedRollout{}, fmt.Errorf("listing rollouts: %w", err))
-				return
-			}
-			for _, r := range page.Items {
-				if !yield(r, nil) {
-					return
-				}
-			}
-			if len(page.Items) < q.Limit {
-				return
-			}
-		}
-	}
+	// AllAttempts reads the spans of all attempts, in place of AttemptID.
+	AllAttempts bool
 }
 
 // Traces reads the spans of rollouts, in their order. Those of the next ones are
@@ -121,10 +99,12 @@ func (s Source) Traces(ctx context.Context, rollouts iter.Seq2[queue.AttemptedRo
 }
 
 func (s Source) spans(ctx context.Context, rolloutID string) ([]queue.Span, error) {
-	attempt := cmp.Or(s.AttemptID, "latest")
-	page, err := s.Store.Spans(ctx, queue.SpanQuery{
-		RolloutID: rolloutID, AttemptID: &attempt, Paging: queue.Paging{SortBy: "sequence_id", Limit: -1},
-	})
+	q := queue.SpanQuery{RolloutID: rolloutID, Paging: queue.Paging{SortBy: "sequence_id", Limit: -1}}
+	if !s.AllAttempts {
+		attempt := cmp.Or(s.AttemptID, "latest")
+		q.AttemptID = &attempt
+	}
+	page, err := s.Store.Spans(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("reading the spans of rollout %s: %w", rolloutID, err)
 	}

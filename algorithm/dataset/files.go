@@ -1,0 +1,462 @@
+package dataset
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/aglq/aglq/queue"
+)
+
+// Suffixes are the endings of names of files, which say how rows are written.
+var Suffixes = []string{".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"}
+
+// partial is what names end with until all is written.
+const partial = ".partial"
+
+// Output says where a dataset goes.
+type Output struct {
+	// Path is the name of the file, with one of [Suffixes].
+	Path string
+	// Shard is the most rows in a file; with it, files are called "name-00000.jsonl",
+	// "name-00001.jsonl" and so on. 0 makes one file of all rows.
+	Shard int64
+	// Store, Aglq and Filters are what the manifest says of where the rows come from,
+	// by what version of the program, and of what was asked for.
+	Store, Aglq string
+	Filters     any
+}
+
+// split parts the path into the stem and the suffix.
+func (o *Output) split() (stem, suffix string, err error) {
+	for _, suffix := range Suffixes {
+		if stem, ok := strings.CutSuffix(o.Path, suffix); ok && filepath.Base(stem) != "." && !strings.HasSuffix(stem, "/") && stem != "" {
+			return stem, suffix, nil
+		}
+	}
+	return "", "", queue.Errorf(queue.Invalid, "%q says not how to write the rows; the name must end with %s", o.Path, strings.Join(Suffixes, ", "))
+}
+
+// ManifestPath is the name of the manifest: that of the file with .manifest.json in
+// the place of its suffix.
+func (o *Output) ManifestPath() (string, error) {
+	stem, _, err := o.split()
+	return stem + ".manifest.json", err
+}
+
+// Validate reports what is wrong with o for a format, as an Invalid error.
+func (o *Output) Validate(f Format) error {
+	_, suffix, err := o.split()
+	switch {
+	case err != nil:
+		return err
+	case o.Shard < 0:
+		return queue.Errorf(queue.Invalid, "files of %d rows make no sense; it must be 1 or more, or 0 for one file", o.Shard)
+	case suffix == ".parquet" && f == OpenAIFT:
+		return queue.Errorf(queue.Invalid, "OpenAI's fine-tuning takes JSON lines, and no Parquet")
+	}
+	return nil
+}
+
+// File is a file of a dataset.
+type File struct {
+	Name   string `json:"name"` // beside the manifest
+	Rows   int64  `json:"rows"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+// Manifest says what a dataset is and how it was made.
+type Manifest struct {
+	// Complete is false while the files are put in place: then they may be of two
+	// exports.
+	Complete bool      `json:"complete"`
+	Format   Format    `json:"format"`
+	Files    []File    `json:"files"`
+	Counts   Counts    `json:"counts"`
+	Filters  any       `json:"filters"`
+	Seed     uint64    `json:"seed"`
+	Store    string    `json:"store"`
+	Began    time.Time `json:"began"`
+	Ended    time.Time `json:"ended"`
+	Aglq     string    `json:"aglq"` // the version
+}
+
+// Paths are the names of the files, beside a manifest of the given name.
+func (m *Manifest) Paths(manifest string) []string {
+	paths := make([]string, len(m.Files))
+	for i, f := range m.Files {
+		paths[i] = filepath.Join(filepath.Dir(manifest), f.Name)
+	}
+	return paths
+}
+
+// WriteFiles exports to files. They have their names, and a complete manifest beside
+// them, only when all of it is on disk; files of an earlier export to the same path are
+// replaced then. Until then they are called .partial, and an error removes them. Two
+// exports to one path at a time are a Conflict error.
+func WriteFiles(ctx context.Context, src Source, opts Options, out Output) (Manifest, error) {
+	m := Manifest{Format: opts.Format, Filters: out.Filters, Seed: opts.Seed, Store: out.Store, Aglq: out.Aglq, Began: time.Now().UTC()}
+	if err := opts.Validate(); err != nil {
+		return m, err
+	}
+	if err := out.Validate(opts.Format); err != nil {
+		return m, err
+	}
+	w, err := newFileWriter(opts.Format, opts.Origin, out)
+	if err != nil {
+		return m, err
+	}
+	m.Counts, err = Export(ctx, src, opts, w.write)
+	if err == nil {
+		err = w.finish()
+	}
+	if err != nil {
+		return m, errors.Join(err, w.abort())
+	}
+	m.Files, m.Ended = w.done, time.Now().UTC()
+	return m, w.commit(m)
+}
+
+// fileWriter writes the files of a dataset under partial names.
+type fileWriter struct {
+	format       Format
+	origin       bool
+	out          Output
+	stem, suffix string
+	lock         *os.File // the partial manifest
+	current      *openFile
+	done         []File
+}
+
+func newFileWriter(format Format, origin bool, out Output) (*fileWriter, error) {
+	stem, suffix, err := out.split()
+	if err != nil {
+		return nil, err
+	}
+	w := &fileWriter{format: format, origin: origin, out: out, stem: stem, suffix: suffix}
+	if w.lock, err = lockFile(w.manifest() + partial); err != nil {
+		return nil, err
+	}
+	if err := w.removePartial(); err != nil {
+		return nil, errors.Join(err, w.unlock())
+	}
+	if out.Shard > 0 {
+		return w, nil // a file is opened with its first row
+	}
+	if err := w.open(); err != nil {
+		return nil, errors.Join(err, w.unlock())
+	}
+	return w, nil
+}
+
+func (w *fileWriter) manifest() string { return w.stem + ".manifest.json" }
+
+// lockFile makes a file that one process at a time can have. The lock ends with the
+// process.
+func lockFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, queue.Wrap(queue.Conflict, err, "another export writes to the same place: "+name+" is locked")
+	}
+	return f, nil
+}
+
+func (w *fileWriter) unlock() error {
+	return errors.Join(os.Remove(w.lock.Name()), w.lock.Close())
+}
+
+// removePartial removes what an export that was killed has left.
+func (w *fileWriter) removePartial() error {
+	entries, err := os.ReadDir(filepath.Dir(w.stem))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), partial); ok && w.ours(name) {
+			if err := os.Remove(filepath.Join(filepath.Dir(w.stem), e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+var shardNumber = regexp.MustCompile(`^(-\d{5,})?$`)
+
+// ours reports whether a name may be that of a file of this dataset, whatever its
+// suffix.
+func (w *fileWriter) ours(name string) bool {
+	rest, ok := strings.CutPrefix(name, filepath.Base(w.stem))
+	if !ok {
+		return false
+	}
+	return slices.ContainsFunc(Suffixes, func(suffix string) bool {
+		number, ok := strings.CutSuffix(rest, suffix)
+		return ok && shardNumber.MatchString(number)
+	})
+}
+
+// open begins the next file.
+func (w *fileWriter) open() error {
+	name := w.stem + w.suffix
+	if w.out.Shard > 0 {
+		name = fmt.Sprintf("%s-%05d%s", w.stem, len(w.done), w.suffix)
+	}
+	var err error
+	w.current, err = createFile(name, w.suffix, w.format, w.origin)
+	return err
+}
+
+func (w *fileWriter) write(r Row) error {
+	if w.current != nil && w.out.Shard > 0 && w.current.rows == w.out.Shard {
+		if err := w.close(); err != nil {
+			return err
+		}
+	}
+	if w.current == nil {
+		if err := w.open(); err != nil {
+			return err
+		}
+	}
+	return w.current.write(r)
+}
+
+// close completes the current file.
+func (w *fileWriter) close() error {
+	f, err := w.current.close()
+	if err == nil {
+		w.done = append(w.done, f)
+		w.current = nil
+	}
+	return err
+}
+
+// finish completes the last file; a dataset has one at least.
+func (w *fileWriter) finish() error {
+	if w.current == nil && w.done == nil {
+		if err := w.open(); err != nil {
+			return err
+		}
+	}
+	if w.current == nil {
+		return nil
+	}
+	return w.close()
+}
+
+// abort removes what was written.
+func (w *fileWriter) abort() error {
+	var err error
+	if w.current != nil {
+		err = w.current.file.Close()
+		if errors.Is(err, os.ErrClosed) {
+			err = nil
+		}
+	}
+	return errors.Join(err, w.removePartial(), w.unlock())
+}
+
+// commit puts the files in their place. The manifest says before that they are not
+// complete, and after that they are.
+func (w *fileWriter) commit(m Manifest) error {
+	old := w.stale(m)
+	under := m
+	under.Files = append(slices.Clone(m.Files), old...)
+	if err := w.writeManifest(under); err != nil {
+		return errors.Join(err, w.abort())
+	}
+	dir := filepath.Dir(w.stem)
+	for _, f := range m.Files {
+		path := filepath.Join(dir, f.Name)
+		if err := os.Rename(path+partial, path); err != nil {
+			return errors.Join(err, w.abort())
+		}
+	}
+	for _, f := range old {
+		if err := os.Remove(filepath.Join(dir, f.Name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return errors.Join(err, w.unlock())
+		}
+	}
+	if err := syncDir(dir); err != nil {
+		return errors.Join(err, w.unlock())
+	}
+	m.Complete = true
+	if err := w.writeManifest(m); err != nil {
+		return errors.Join(err, w.unlock())
+	}
+	return errors.Join(w.unlock(), syncDir(dir))
+}
+
+// stale are the files of an earlier export that are not to be there any more.
+func (w *fileWriter) stale(m Manifest) (files []File) {
+	text, err := os.ReadFile(w.manifest())
+	if err != nil {
+		return nil // there was none
+	}
+	var old Manifest
+	if json.Unmarshal(text, &old) != nil {
+		return nil // it is not ours
+	}
+	for _, f := range old.Files {
+		if w.ours(f.Name) && !slices.ContainsFunc(m.Files, func(n File) bool { return n.Name == f.Name }) {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// writeManifest replaces the manifest at once.
+func (w *fileWriter) writeManifest(m Manifest) error {
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the manifest: %w", err)
+	}
+	name := w.manifest() + ".new"
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	return os.Rename(name, w.manifest())
+}
+
+// syncDir puts the names in a folder on disk.
+func syncDir(name string) error {
+	dir, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// openFile is a file that rows are written to.
+type openFile struct {
+	name  string // the final one
+	file  *os.File
+	sum   hash.Hash
+	bytes int64
+	rows  int64
+	to    RowWriter
+}
+
+func createFile(name, suffix string, format Format, origin bool) (*openFile, error) {
+	f, err := os.Create(name + partial)
+	if err != nil {
+		return nil, err
+	}
+	o := &openFile{name: name, file: f, sum: sha256.New()}
+	o.to, err = newRowWriter(o, suffix, format, origin)
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return o, nil
+}
+
+// Write implements io.Writer for what compresses and buffers the rows.
+func (o *openFile) Write(p []byte) (int, error) {
+	n, err := o.file.Write(p)
+	o.sum.Write(p[:n])
+	o.bytes += int64(n)
+	return n, err
+}
+
+func (o *openFile) write(r Row) error {
+	o.rows++
+	return o.to.Write(r)
+}
+
+func (o *openFile) close() (File, error) {
+	err := o.to.Close()
+	if err == nil {
+		err = o.file.Sync()
+	}
+	err = errors.Join(err, o.file.Close())
+	return File{filepath.Base(o.name), o.rows, o.bytes, hex.EncodeToString(o.sum.Sum(nil))}, err
+}
+
+// RowWriter writes rows somewhere. Close ends what it writes, and not what it writes
+// to.
+type RowWriter interface {
+	Write(Row) error
+	Close() error
+}
+
+func newRowWriter(w io.Writer, suffix string, format Format, origin bool) (RowWriter, error) {
+	switch suffix {
+	case ".parquet":
+		return newParquet(w, format, origin)
+	case ".jsonl.gz":
+		z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		if err != nil {
+			return nil, fmt.Errorf("compressing rows: %w", err)
+		}
+		return newLines(z, z), nil
+	case ".jsonl.zst":
+		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1)) // the same rows give the same bytes
+		if err != nil {
+			return nil, fmt.Errorf("compressing rows: %w", err)
+		}
+		return newLines(z, z), nil
+	}
+	return NewLines(w), nil
+}
+
+// lines writes JSON lines.
+type lines struct {
+	to    *bufio.Writer
+	below io.Closer // nil for none
+	line  []byte
+}
+
+// NewLines writes rows as JSON lines.
+func NewLines(w io.Writer) RowWriter { return newLines(w, nil) }
+
+func newLines(w io.Writer, below io.Closer) *lines {
+	return &lines{to: bufio.NewWriterSize(w, 256<<10), below: below}
+}
+
+// Write implements RowWriter.
+func (l *lines) Write(r Row) error {
+	l.line = append(r.AppendJSON(l.line[:0]), '\n')
+	_, err := l.to.Write(l.line)
+	if cap(l.line) > 1<<20 {
+		l.line = nil
+	}
+	return err
+}
+
+// Close implements RowWriter.
+func (l *lines) Close() error {
+	err := l.to.Flush()
+	if l.below != nil {
+		err = errors.Join(err, l.below.Close())
+	}
+	return err
+}
