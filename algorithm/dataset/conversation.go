@@ -98,11 +98,7 @@ func toldHistories(spans []queue.Span) (found []Conversation, err error) {
 		if s.Name != semconv.ObjectSpan {
 			continue
 		}
-		tags, err := semconv.SpanTags(s)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(tags, HistoryTag) {
+		if tags, _ := semconv.SpanTags(s); !slices.Contains(tags, HistoryTag) {
 			continue
 		}
 		v, err := rawjson.Parse([]byte(s.Attribute(semconv.ObjectJSON).Text()))

@@ -53,12 +53,8 @@ func (o *Output) split() (stem, suffix string, err error) {
 	return "", "", queue.Errorf(queue.Invalid, "%q says not how to write the rows; the name must end with %s", o.Path, strings.Join(Suffixes, ", "))
 }
 
-// ManifestPath is the name of the manifest: that of the file with .manifest.json in
-// the place of its suffix.
-func (o *Output) ManifestPath() (string, error) {
-	stem, _, err := o.split()
-	return stem + ".manifest.json", err
-}
+// ManifestPath is the name of the manifest.
+func (o *Output) ManifestPath() string { return o.Path + ".manifest.json" }
 
 // Validate reports what is wrong with o for a format, as an Invalid error.
 func (o *Output) Validate(f Format) error {
@@ -131,7 +127,9 @@ func WriteFiles(ctx context.Context, src Source, opts Options, out Output) (Mani
 		return m, errors.Join(err, w.abort())
 	}
 	m.Files, m.Ended = w.done, time.Now().UTC()
-	return m, w.commit(m)
+	err = w.commit(m)
+	m.Complete = err == nil
+	return m, err
 }
 
 // fileWriter writes the files of a dataset under partial names.
@@ -151,7 +149,7 @@ func newFileWriter(format Format, origin bool, out Output) (*fileWriter, error) 
 		return nil, err
 	}
 	w := &fileWriter{format: format, origin: origin, out: out, stem: stem, suffix: suffix}
-	if w.lock, err = lockFile(w.manifest() + partial); err != nil {
+	if w.lock, err = lockFile(w.out.ManifestPath() + partial); err != nil {
 		return nil, err
 	}
 	if err := w.removePartial(); err != nil {
@@ -165,8 +163,6 @@ func newFileWriter(format Format, origin bool, out Output) (*fileWriter, error) 
 	}
 	return w, nil
 }
-
-func (w *fileWriter) manifest() string { return w.stem + ".manifest.json" }
 
 // lockFile makes a file that one process at a time can have. The lock ends with the
 // process.
@@ -204,17 +200,14 @@ func (w *fileWriter) removePartial() error {
 
 var shardNumber = regexp.MustCompile(`^(-\d{5,})?$`)
 
-// ours reports whether a name may be that of a file of this dataset, whatever its
-// suffix.
+// ours reports whether a name may be that of a file of this dataset.
 func (w *fileWriter) ours(name string) bool {
 	rest, ok := strings.CutPrefix(name, filepath.Base(w.stem))
 	if !ok {
 		return false
 	}
-	return slices.ContainsFunc(Suffixes, func(suffix string) bool {
-		number, ok := strings.CutSuffix(rest, suffix)
-		return ok && shardNumber.MatchString(number)
-	})
+	number, ok := strings.CutSuffix(rest, w.suffix)
+	return ok && shardNumber.MatchString(number)
 }
 
 // open begins the next file.
@@ -310,7 +303,7 @@ func (w *fileWriter) commit(m Manifest) error {
 
 // stale are the files of an earlier export that are not to be there any more.
 func (w *fileWriter) stale(m Manifest) (files []File) {
-	text, err := os.ReadFile(w.manifest())
+	text, err := os.ReadFile(w.out.ManifestPath())
 	if err != nil {
 		return nil // there was none
 	}
@@ -332,7 +325,7 @@ func (w *fileWriter) writeManifest(m Manifest) error {
 	if err != nil {
 		return fmt.Errorf("encoding the manifest: %w", err)
 	}
-	name := w.manifest() + ".new"
+	name := w.out.ManifestPath() + ".new"
 	f, err := os.Create(name)
 	if err != nil {
 		return err
@@ -344,7 +337,7 @@ func (w *fileWriter) writeManifest(m Manifest) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(name))
 	}
-	return os.Rename(name, w.manifest())
+	return os.Rename(name, w.out.ManifestPath())
 }
 
 // syncDir puts the names in a folder on disk.

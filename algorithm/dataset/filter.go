@@ -10,6 +10,7 @@ import (
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
+	"github.com/aglq/aglq/queue/where"
 )
 
 // Which of a rollout's attempts count.
@@ -49,9 +50,11 @@ type Filter struct {
 	Measure       string
 	MeasureFailed bool
 	Attempt       string // one of AttemptChoices; LatestAttempt when ""
-	// Where is asked last. An error leaves the attempt out and is counted. Nil
-	// takes all.
-	Where func(*Candidate) (bool, error)
+	// Where must be true of the rollout. It speaks of the latest attempt, save for
+	// what it takes from spans. Nil takes all.
+	Where *where.Filter
+	// Predicate is asked last; nil takes all.
+	Predicate func(*Candidate) (bool, error)
 }
 
 // MetadataMatch is a condition on a member of metadata.
@@ -94,6 +97,7 @@ type Candidate struct {
 	Spans     []queue.Span // of the attempt, by number, without judgments and verdicts
 	Reward    *float64     // the final one; nil when there is none
 	Assessment
+	every []queue.Span // judgments and verdicts too
 }
 
 // Validate reports what is wrong with f, as an Invalid error.
@@ -145,6 +149,20 @@ func (f *Filter) rejectRollout(r *queue.AttemptedRollout) Reason {
 	case r.Attempt == nil:
 		return NoAttempt
 	}
+	if f.Where != nil && !f.Where.NeedsSpans() {
+		return told(f.Where.Match(r, nil))
+	}
+	return ""
+}
+
+// told is what follows from a condition that was looked at.
+func told(met bool, err error) Reason {
+	switch {
+	case err != nil:
+		return WhereFailed
+	case !met:
+		return WrongWhere
+	}
 	return ""
 }
 
@@ -167,19 +185,19 @@ func (f *Filter) reject(c *Candidate) Reason {
 		f.TopFraction > 0 && math.IsNaN(*c.Reward):
 		return WrongReward
 	}
-	if f.Where != nil {
-		switch ok, err := f.Where(c); {
-		case err != nil:
-			return WhereFailed
-		case !ok:
-			return WrongWhere
+	if f.Where != nil && f.Where.NeedsSpans() {
+		if why := told(f.Where.Match(&c.Rollout, c.every)); why != "" {
+			return why
 		}
+	}
+	if f.Predicate != nil {
+		return told(f.Predicate(c))
 	}
 	return ""
 }
 
 // candidates makes candidates of the attempts of a rollout that were read; none
-// where it has no spans. Malformed ones come with the reason why they are none.
+// where it has no spans. Unfit are the reasons why others are none.
 func (f *Filter) candidates(t adapter.Trace) (list []*Candidate, unfit []Reason) {
 	var order []string
 	byAttempt := map[string][]queue.Span{}
@@ -193,16 +211,12 @@ func (f *Filter) candidates(t adapter.Trace) (list []*Candidate, unfit []Reason)
 		return nil, []Reason{NoSpans}
 	}
 	for _, id := range order {
-		own, said, err := assess(byAttempt[id])
-		switch {
-		case err != nil:
-			unfit = append(unfit, Malformed)
-			continue
-		case len(own) == 0:
+		own, said := assess(byAttempt[id])
+		if len(own) == 0 {
 			unfit = append(unfit, NoSpans)
 			continue
 		}
-		c := &Candidate{Rollout: t.Rollout, AttemptID: id, Spans: own, Assessment: said}
+		c := &Candidate{Rollout: t.Rollout, AttemptID: id, Spans: own, Assessment: said, every: byAttempt[id]}
 		if reward, ok := semconv.FinalReward(own); ok {
 			c.Reward = &reward
 		}

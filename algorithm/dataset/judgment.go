@@ -54,16 +54,13 @@ type Assessment struct {
 
 // assess reads what the spans of an attempt, in their order, say of it, and returns
 // the others: what was said afterwards is no part of what an agent did. Malformed tags
-// are an Invalid error.
-func assess(spans []queue.Span) (own []queue.Span, a Assessment, err error) {
+// are passed over.
+func assess(spans []queue.Span) (own []queue.Span, a Assessment) {
 	a = Assessment{Verdicts: map[string]Verdict{}, Tags: map[string]bool{}}
 	own = spans[:0:0]
 	for i := range spans {
 		s := &spans[i]
-		tags, err := semconv.SpanTags(s)
-		if err != nil {
-			return nil, a, err
-		}
+		tags, _ := semconv.SpanTags(s)
 		for _, tag := range tags {
 			a.Tags[tag] = true
 			if text, ok := strings.CutPrefix(tag, JudgmentTag); ok {
@@ -77,7 +74,7 @@ func assess(spans []queue.Span) (own []queue.Span, a Assessment, err error) {
 			own = append(own, *s)
 		}
 	}
-	return own, a, nil
+	return own, a
 }
 
 // Judged is the part of a store that judgments need.

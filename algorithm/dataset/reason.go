@@ -17,7 +17,7 @@ const (
 	NotTop         Reason = "top_fraction" // others are better
 	NotBest        Reason = "not_best"     // another attempt of the rollout is better
 	WrongWhere     Reason = "where"
-	WhereFailed    Reason = "where_error" // the predicate could not tell
+	WhereFailed    Reason = "where_error" // the condition could not be told
 	NoAttempt      Reason = "no_attempt"
 	NoSpans        Reason = "no_spans"
 	Malformed      Reason = "malformed" // its spans say what cannot be

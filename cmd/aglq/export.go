@@ -10,21 +10,38 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/aglq/aglq/algorithm/dataset"
 	"github.com/aglq/aglq/collections/archive"
 	"github.com/aglq/aglq/collections/mongo"
 	"github.com/aglq/aglq/queue/client"
 )
 
+// archiveFormat is the format of what aglq import reads.
+const archiveFormat = "archive"
+
 func (a *app) exportCommand() *cli.Command {
+	formats := append([]string{archiveFormat}, names(dataset.Formats)...)
 	return &cli.Command{
-		Name: "export", Usage: "write all that a store holds into a file", ArgsUsage: "FILE",
-		Description: "FILE is an archive: JSON lines under zstd, which aglq import reads; - is standard output. It comes from a running\n" +
-			"store, or with --mongo-uri from its database, in which case no store has to run. Until it is complete it is\n" +
-			"FILE.partial, so an export that was interrupted is simply made again.",
+		Name: "export", Usage: "write all that a store holds into a file, or make a dataset of it", ArgsUsage: "[FILE]",
+		Description: "With the format archive FILE gets all there is, as JSON lines under zstd, which aglq import reads; - is standard output.\n" +
+			"It comes from a running store, or with --mongo-uri from its database, in which case no store has to run. Until it is\n" +
+			"complete it is FILE.partial, so an export that was interrupted is simply made again.\n\n" +
+			"The other formats make training data of attempts, of those that all the options select, and write it to --out with\n" +
+			"a manifest beside it. Until they are complete the files are .partial, too.",
 		Flags: flags(placeFlags(), []cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "archive", Usage: "`FORMAT` of the file: archive", Validator: oneOf("archive")},
+			&cli.StringFlag{Name: "format", Value: archiveFormat, Usage: "`FORMAT`: " + orList(formats), Validator: oneOf(formats...)},
+		}, datasetFlags()),
+		Action: a.action(func(ctx context.Context, cmd *cli.Command) error {
+			if cmd.String("format") != archiveFormat {
+				return a.exportDataset(ctx, cmd)
+			}
+			for _, f := range datasetFlags() {
+				if name := f.Names()[0]; cmd.IsSet(name) {
+					return usagef(cmd, "--%s is for datasets, and an archive holds everything: give another --format with it", name)
+				}
+			}
+			return a.export(ctx, cmd)
 		}),
-		Action: a.action(a.export),
 	}
 }
 

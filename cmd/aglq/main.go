@@ -82,6 +82,10 @@ func (a *app) exit(root *cli.Command, err error) int {
 	if !errors.Is(err, errFailed) {
 		fmt.Fprintln(a.stderr, "aglq:", err)
 	}
+	var status *statusError
+	if errors.As(err, &status) {
+		return status.code
+	}
 	return exitFailed
 }
 
@@ -97,6 +101,19 @@ func (a *app) command(root *cli.Command) *cli.Command {
 
 // errFailed is a failure that the command has already reported.
 var errFailed = errors.New("failed")
+
+// statusError is a failure with an exit status of its own: that of a command that was
+// run for the user.
+type statusError struct {
+	code int
+	err  error
+}
+
+// Error implements error.
+func (e *statusError) Error() string { return e.err.Error() }
+
+// Unwrap gives the cause.
+func (e *statusError) Unwrap() error { return e.err }
 
 func (a *app) root() *cli.Command {
 	cli.HelpFlag = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help", HideDefault: true, Local: true}
@@ -121,7 +138,7 @@ func (a *app) root() *cli.Command {
 			a.enqueueCommand(), a.rolloutsCommand(), a.attemptsCommand(), a.spansCommand(),
 			a.workersCommand(), a.resourcesCommand(), a.cancelCommand(), a.requeueCommand(),
 			a.explainCommand(), a.topCommand(), a.doctorCommand(), a.prometheusCommand(), a.gcCommand(), a.benchCommand(), a.reportCommand(), a.verifyCommand(),
-			a.exportCommand(), a.importCommand(), a.versionCommand(),
+			a.exportCommand(), a.judgeCommand(), a.importCommand(), a.versionCommand(),
 		},
 	}
 	finish(root)
