@@ -74,6 +74,10 @@ func (l Lost) Some() bool { return len(l.Rollouts)+len(l.Workers)+len(l.Receipts
 // separately, when the record cannot be: it has other staged payloads than before.
 var ErrTogether = queue.Errorf(queue.Internal, "this change has to be written by an atomic section")
 
+// ErrRemembered is the answer of PutRollout when other processes may remember the
+// rollout as it was when it finished. It can be changed after Recall.
+var ErrRemembered = queue.Errorf(queue.Internal, "this finished rollout has to be recalled before it is changed")
+
 // News is one thing that another process has done.
 type News struct {
 	Finished string // the rollout that it finished, if any
@@ -138,7 +142,14 @@ type Rollouts interface {
 	Records(ctx context.Context, ids []string) ([]*queue.Record, error)
 	// Finished gets the records of those ids that have finished, in any order,
 	// and reports how many of the ids exist and have not. Ids are distinct.
+	// The attempts but for the latest's id may be as they were when it finished.
 	Finished(ctx context.Context, ids []string) (done []*queue.Record, pending int, err error)
+	// LatestAttemptID is the id of a rollout's latest attempt, "" where there is
+	// none.
+	LatestAttemptID(ctx context.Context, id string) (string, error)
+	// Recall has all processes forget what they remember of finished rollouts, so
+	// that they can be changed. It may take some tenths of a second.
+	Recall(ctx context.Context, ids []string) error
 	// QueryRollouts lists records. Order without a sort is that of StartTime,
 	// then of insertion; ties of a sort are in that order too; null sorts
 	// smallest, text by code point.

@@ -161,6 +161,14 @@ func (b *Observed) Finished(ctx context.Context, ids []string) ([]*queue.Record,
 	return done, pending, err
 }
 
+// LatestAttemptID implements Rollouts.
+func (b *Observed) LatestAttemptID(ctx context.Context, id string) (string, error) {
+	began := time.Since(epoch)
+	latest, err := b.Backend.LatestAttemptID(ctx, id)
+	b.told(ctx, OpRecords, began, err)
+	return latest, err
+}
+
 // QueryRollouts implements Rollouts.
 func (b *Observed) QueryRollouts(ctx context.Context, q queue.RolloutQuery) (queue.Page[*queue.Record], error) {
 	began := time.Since(epoch)

@@ -52,10 +52,21 @@ func testRollouts(t *testing.T, open OpenFunc) {
 			}
 		}
 	}
+	for _, id := range []string{"ro-001", "ro-none"} { // neither has an attempt
+		if latest, err := b.LatestAttemptID(ctx, id); latest != "" || err != nil {
+			t.Errorf("latest attempt of %s: %q, %v", id, latest, err)
+		}
+	}
 	// A finished rollout may run again.
+	if err := b.Recall(ctx, []string{"ro-001", "ro-none", "ro-000"}); err != nil {
+		t.Fatal(err)
+	}
 	change(t, b, "ro-001", func(r *queue.Record) { r.Begin("at-1", nil, false, 0, 300) })
 	if done, pending, err := b.Finished(ctx, []string{"ro-001"}); len(done) != 0 || pending != 1 || err != nil {
 		t.Errorf("a rollout started again: %d done, %d pending, %v", len(done), pending, err)
+	}
+	if latest, err := b.LatestAttemptID(ctx, "ro-001"); latest != "at-1" || err != nil {
+		t.Errorf("latest attempt: %q, %v", latest, err)
 	}
 }
 

@@ -22,6 +22,19 @@ func (b *Backend) Records(_ context.Context, ids []string) ([]*queue.Record, err
 	return out, nil
 }
 
+// LatestAttemptID implements collections.Rollouts.
+func (b *Backend) LatestAttemptID(_ context.Context, id string) (string, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if r := b.rollouts.find(id); r != nil && r.Latest() != nil {
+		return r.Latest().AttemptID, nil
+	}
+	return "", nil
+}
+
+// Recall implements collections.Rollouts: nobody else remembers anything.
+func (b *Backend) Recall(context.Context, []string) error { return nil }
+
 // Finished implements collections.Rollouts.
 func (b *Backend) Finished(_ context.Context, ids []string) (done []*queue.Record, pending int, err error) {
 	b.mu.RLock()

@@ -41,7 +41,7 @@ func (b *Backend) Atomic(ctx context.Context, fn func(tx collections.Tx) error) 
 		}
 		err := s.commit()
 		if err == nil {
-			s.remember()
+			s.remember(collections.Lost{})
 			return nil
 		}
 		s.forget()

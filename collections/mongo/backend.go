@@ -85,6 +85,7 @@ type Backend struct {
 	purging  purging
 	presence presence
 	writer   int64 // of this process, in revisions
+	sharded  bool  // through mongos, whose answers may be older than the question
 	tallied  counts
 	stream   stream
 	ahead    ahead
@@ -95,6 +96,8 @@ type Backend struct {
 
 	knownRollouts cache[queue.Record]
 	knownWorkers  cache[queue.Worker]
+	ended         ended
+	recalled      met // finished rollouts at a revision that this process gave them
 	countersMet   met
 	receiptsMet   met
 }
@@ -164,6 +167,7 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 		retrying:  make(chan struct{}, 1),
 		id:        rand.Int64(),
 		writer:    newWriter(),
+		recalled:  met{limit: recalledLimit},
 	}
 	for name, h := range b.collections() {
 		*h = handles{

@@ -1,8 +1,10 @@
 package mongo
 
 import (
+	"cmp"
 	"sync"
 
+	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -85,20 +87,48 @@ func guess[T any](from *cache[T], to *shelf[T], ids []string) []string {
 // guessed reports whether the section started from documents it has not read.
 func (s *section) guessed() bool { return s.rollouts.guessed || s.workers.guessed }
 
-// remember keeps what a section has just written.
-func (s *section) remember() {
+// remember keeps what a section has just written, and drops what it has lost.
+func (s *section) remember(lost collections.Lost) {
 	for _, it := range s.rollouts.order {
 		switch {
+		case lost.Rollouts[it.id]:
+			s.b.knownRollouts.drop(it.id)
+			s.b.ended.drop(it.id)
 		case it.after == it.before:
 		case it.after.Rollout.Status.Active() && recordSize(it.after) <= cacheableSize:
 			s.b.knownRollouts.keep(it.id, cached[queue.Record]{it.after, s.revisionOf(it), it.order})
 		default:
 			s.b.knownRollouts.drop(it.id)
+			if s.ends(it) {
+				s.b.ended.settle(it.id, s.revisionOf(it), it.after)
+			}
 		}
 	}
 	for _, it := range s.workers.order {
-		if it.put {
+		switch {
+		case lost.Workers[it.id]:
+			s.b.knownWorkers.drop(it.id)
+		case it.put:
 			s.b.knownWorkers.keep(it.id, cached[queue.Worker]{it.after, s.revision, it.order})
+		}
+	}
+}
+
+// ends reports whether the section finishes a rollout, and it may be remembered.
+func (s *section) ends(it *item[queue.Record]) bool {
+	return it.before != nil && transitionOf(it.before, it.after).finishes() &&
+		recordSize(it.after) <= cacheableSize && len(recordStubs(it.after)) == 0
+}
+
+// announceEnds prepares for what is about to be written of finished rollouts.
+func (s *section) announceEnds() {
+	for _, it := range s.rollouts.order {
+		switch {
+		case it.after == it.before:
+		case s.ends(it):
+			s.b.ended.expect(it.id, s.revisionOf(it))
+		case it.before != nil && it.before.Rollout.Status.Finished() && !sameToWaiters(it.before, it.after):
+			s.b.ended.drop(it.id)
 		}
 	}
 }
@@ -108,17 +138,21 @@ func (s *section) remember() {
 func (s *section) forget() {
 	for _, it := range s.rollouts.order {
 		s.b.knownRollouts.drop(it.id)
+		if it.after != it.before {
+			s.b.ended.drop(it.id)
+		}
 	}
 	for _, it := range s.workers.order {
 		s.b.knownWorkers.drop(it.id)
 	}
 }
 
-// metLimit is how many ids one generation of a met holds.
+// metLimit is how many ids one generation of a met holds, if it has no other limit.
 const metLimit = 100_000
 
 // met remembers ids, in two generations like a cache.
 type met struct {
+	limit      int // 0 for metLimit
 	mu         sync.Mutex
 	young, old map[string]struct{}
 }
@@ -139,7 +173,7 @@ func (m *met) add(id string) bool {
 		return false
 	}
 	_, ok := m.old[id]
-	if m.young == nil || len(m.young) >= metLimit {
+	if m.young == nil || len(m.young) >= cmp.Or(m.limit, metLimit) {
 		m.old, m.young = m.young, make(map[string]struct{})
 	}
 	m.young[id] = struct{}{}

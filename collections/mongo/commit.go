@@ -35,6 +35,7 @@ type plan struct {
 // commit writes what the section has put, or nothing. It returns errChanged, or
 // an error labelled transient, when the section has to run again.
 func (s *section) commit() error {
+	s.announceEnds()
 	inserts, puts, counted := s.rolloutWrites()
 	s.b.tallied.expect(s.revision, counted)
 	err := s.write(inserts, puts)

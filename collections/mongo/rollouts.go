@@ -48,16 +48,31 @@ const fewIDs = 16
 // Finished implements collections.Rollouts. Most of many ids asked about are not
 // finished, so the payloads are read in a second step.
 func (b *Backend) Finished(ctx context.Context, ids []string) (done []*queue.Record, pending int, err error) {
+	known, ids := b.remembered(ids)
+	if len(ids) == 0 {
+		return known, 0, nil
+	}
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	if len(ids) <= fewIDs {
-		all, err := b.records(ctx, ids)
-		done := slices.DeleteFunc(all, func(r *queue.Record) bool { return !r.Rollout.Status.Finished() })
-		if err == nil {
-			err = b.completeRecords(ctx, done)
-		}
-		return done, len(all) - len(done), err
+		done, pending, err = b.finishedFew(ctx, ids)
+	} else {
+		done, pending, err = b.finishedMany(ctx, ids)
 	}
+	return append(known, done...), pending, err
+}
+
+func (b *Backend) finishedFew(ctx context.Context, ids []string) (done []*queue.Record, pending int, err error) {
+	all, err := b.records(ctx, ids)
+	if err != nil {
+		return nil, 0, err
+	}
+	n := len(all)
+	done = slices.DeleteFunc(all, func(r *queue.Record) bool { return !r.Rollout.Status.Finished() })
+	return done, n - len(done), b.completeRecords(ctx, done)
+}
+
+func (b *Backend) finishedMany(ctx context.Context, ids []string) (done []*queue.Record, pending int, err error) {
 	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}, {Key: "st", Value: 1}})
 	var finished []string
 	for ids := range slices.Chunk(ids, idsPerQuery) {

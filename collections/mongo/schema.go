@@ -69,7 +69,8 @@ func (b *Backend) checkServer(ctx context.Context) error {
 	if err != nil {
 		return wrap(err, "connecting to MongoDB (check the URI, that mongod runs, and that its replica set has been initiated)")
 	}
-	if hello.SetName == "" && hello.Message != "isdbgrid" {
+	b.sharded = hello.Message == "isdbgrid"
+	if hello.SetName == "" && !b.sharded {
 		return queue.Errorf(queue.Invalid, "this MongoDB server is not a member of a replica set, and transactions need one: "+
 			"start mongod with --replSet rs0, then run once: mongosh --eval 'rs.initiate()'")
 	}

@@ -189,6 +189,9 @@ func (s *section) PutRollout(r *queue.Record) error {
 	if s.separate && !slices.Equal(recordStubs(it.after), recordStubs(r)) {
 		return collections.ErrTogether
 	}
+	if s.b.mayBeRemembered(it, r) {
+		return collections.ErrRemembered
+	}
 	if it.after.Place > 0 {
 		s.b.ahead.without(id)
 	}

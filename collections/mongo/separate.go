@@ -39,6 +39,7 @@ func (b *Backend) Separately(ctx context.Context, fn func(tx collections.Tx) err
 }
 
 func (s *section) commitSeparately() (lost collections.Lost, err error) {
+	s.announceEnds()
 	if lost.Receipts, err = s.insertReceipts(); err != nil {
 		return lost, err
 	}
@@ -159,6 +160,7 @@ func (s *section) updateCommand(put []*item[queue.Record]) (command bson.Raw, n 
 		at := d.open(strconv.Itoa(n))
 		d.raw("q", s.condition(it.id, it.revision))
 		d.raw("u", encodeChange(it.before, it.after, it.revision, s.revisionOf(it)))
+		d.text("hint", "_id_")
 		d.close(at)
 		n++
 	}
@@ -392,14 +394,8 @@ func (s *section) rememberBut(lost collections.Lost, err error) {
 		s.b.ahead.clear()
 		return
 	}
-	s.remember()
+	s.remember(lost)
 	if len(lost.Rollouts) > 0 {
 		s.b.ahead.clear()
-	}
-	for id := range lost.Rollouts {
-		s.b.knownRollouts.drop(id)
-	}
-	for id := range lost.Workers {
-		s.b.knownWorkers.drop(id)
 	}
 }

@@ -40,6 +40,7 @@ type stream struct {
 	mu      sync.Mutex
 	news    func(collections.News)
 	others  map[int64]time.Time // other processes, by when they last claimed
+	asOf    time.Time           // everything written before has been heard
 	stop    context.CancelFunc
 	stopped chan struct{} // closed when the goroutine has ended
 }
@@ -124,6 +125,7 @@ func (b *Backend) openAnew(ctx context.Context) (*driver.ChangeStream, error) {
 		return nil, err
 	}
 	b.tallied.begin(counted, cs.ResumeToken())
+	b.ended.clear()
 	b.tell(collections.News{Missed: true})
 	return cs, nil
 }
@@ -151,7 +153,8 @@ func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
 	defer func() { _ = cs.Close(context.WithoutCancel(ctx)) }()
 	left, tries := time.Now(), 0
 	for sleep(ctx, streamPace) {
-		batch := cs.RemainingBatchLength()
+		asked, batch := time.Now(), cs.RemainingBatchLength()
+		opened := batch > 0 // what the stream began with, some time ago
 		if batch == 0 && !cs.TryNext(ctx) {
 			if cs.Err() != nil || cs.ID() == 0 {
 				cs = b.reopen(ctx, cs, tries)
@@ -171,6 +174,9 @@ func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
 		tries = 0
 		if batch < streamBatch {
 			b.tallied.drop(replay)
+			if !opened {
+				b.stream.heard(asked)
+			}
 		}
 		if time.Since(left) >= leaveEvery {
 			left = time.Now()
@@ -212,6 +218,7 @@ func (b *Backend) hear(raw, token bson.Raw) {
 	}
 	id := e.id[len(key(b.partition, "")):]
 	b.knownRollouts.outdate(id, e.revision)
+	b.ended.outdate(id, e.revision)
 	var news collections.News
 	if t.finishes() {
 		news.Finished = id
@@ -237,6 +244,20 @@ func decodeEvent(raw bson.Raw) (e event) {
 		}
 	}
 	return e
+}
+
+// heard notes that everything that was written before a moment has been heard.
+func (s *stream) heard(asOf time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asOf = asOf
+}
+
+// upToDate reports whether what is remembered of finished rollouts is right.
+func (s *stream) upToDate() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.asOf) < heardFor
 }
 
 func (b *Backend) tell(n collections.News) {

@@ -75,7 +75,7 @@ type section struct {
 
 // do makes one change, whose records need not change together.
 func (s *Store) do(ctx context.Context, c *change) error {
-	err := s.changes.do(ctx, c)
+	err := s.recalling(ctx, c, &s.changes)
 	if errors.Is(err, collections.ErrTogether) {
 		return s.doTogether(ctx, c)
 	}
@@ -83,7 +83,23 @@ func (s *Store) do(ctx context.Context, c *change) error {
 }
 
 // doTogether makes one change whole or not at all.
-func (s *Store) doTogether(ctx context.Context, c *change) error { return s.sections.do(ctx, c) }
+func (s *Store) doTogether(ctx context.Context, c *change) error {
+	return s.recalling(ctx, c, &s.sections)
+}
+
+// recalling makes a change in a lane, and recalls finished rollouts where it has
+// to. Nobody else in the lane waits for that.
+func (s *Store) recalling(ctx context.Context, c *change, lane *group[*change]) error {
+	for {
+		err := lane.do(ctx, c)
+		if !errors.Is(err, collections.ErrRemembered) {
+			return err
+		}
+		if err := s.backend.Recall(ctx, c.rollouts); err != nil {
+			return err
+		}
+	}
+}
 
 // commitChanges writes a batch record by record. Calls whose records others have
 // changed meanwhile run again.
@@ -148,7 +164,8 @@ func (s *Store) commitSections(batch []*call[*change]) {
 // a member.
 func passing(err error) bool {
 	k := queue.KindOf(err)
-	return k == queue.Unavailable || (k == queue.Internal && !errors.Is(err, collections.ErrTogether)) ||
+	ofMember := errors.Is(err, collections.ErrTogether) || errors.Is(err, collections.ErrRemembered)
+	return k == queue.Unavailable || (k == queue.Internal && !ofMember) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 

@@ -73,14 +73,13 @@ func (s *Store) LatestAttempt(ctx context.Context, rolloutID string) (*queue.Att
 func (s *Store) Spans(ctx context.Context, q queue.SpanQuery) (queue.Page[queue.Span], error) {
 	s.scanBefore(ctx)
 	if q.AttemptID != nil && *q.AttemptID == "latest" {
-		records, err := s.backend.Records(ctx, []string{q.RolloutID})
+		id, err := s.backend.LatestAttemptID(ctx, q.RolloutID)
 		if err != nil {
 			return queue.Page[queue.Span]{}, err
 		}
-		if len(records) == 0 || records[0].Latest() == nil {
+		if id == "" {
 			return queue.Page[queue.Span]{Items: []queue.Span{}, Limit: q.Limit, Offset: q.Offset}, nil
 		}
-		id := records[0].Latest().AttemptID
 		q.AttemptID = &id
 	}
 	return s.backend.QuerySpans(ctx, q)

@@ -18,12 +18,9 @@ func (s *Store) Wait(ctx context.Context, ids []string, timeout time.Duration) (
 	if len(distinct) == 0 {
 		return []queue.Rollout{}, nil
 	}
-	done, pending, err := s.backend.Finished(ctx, distinct)
-	if err != nil {
-		return nil, err
-	}
-	if pending == 0 || timeout == 0 {
-		return inOrder(ids, done), nil
+	if timeout == 0 {
+		done, _, err := s.backend.Finished(ctx, distinct)
+		return inOrder(ids, done), err
 	}
 	var expired <-chan time.Time
 	if timeout > 0 {
@@ -34,9 +31,10 @@ func (s *Store) Wait(ctx context.Context, ids []string, timeout time.Duration) (
 	w := s.waits.listen(distinct)
 	defer s.waits.leave(w)
 	for {
-		// Looked at again after listening began, so nothing is missed.
+		// Looked at after listening began, so nothing is missed.
 		w.look()
-		if done, pending, err = s.backend.Finished(ctx, distinct); err != nil {
+		done, pending, err := s.backend.Finished(ctx, distinct)
+		if err != nil {
 			return nil, err
 		}
 		if pending == 0 {

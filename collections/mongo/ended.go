@@ -1,0 +1,242 @@
+package mongo
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/queue"
+)
+
+// Whoever waits for a rollout, or asks for the spans of its latest attempt, asks
+// just after it has finished, and mostly the process that wrote the end. A process
+// therefore remembers for some seconds the rollouts that it has finished itself,
+// and answers without the server. That is exact, for nobody changes a finished
+// rollout without having it forgotten first:
+//
+//   - Who changes one gives it another revision ([Backend.Recall]), waits for
+//     recallWait, and makes the change only then.
+//   - Who remembers one answers from memory only as long as it knows the change
+//     stream up to a moment less than heardFor ago, so the other revision reaches
+//     it, or its knowledge is too old, before the change is made.
+//
+// Only the process that wrote the end remembers, and not for longer than endedFor,
+// so its own rollouts and old ones need no recall. Changes of what is never
+// answered from memory (the attempts but for which is the latest) need none either.
+
+const (
+	// endedFor is how long a finished rollout is remembered.
+	endedFor = 10 * time.Second
+	// endedLimit is how many, in each of two generations.
+	endedLimit = 2048
+	// heardFor is how old the latest news of the change stream may be where
+	// something is answered from memory.
+	heardFor = 100 * time.Millisecond
+	// recallWait is longer by more than clocks differ in their pace.
+	recallWait = 120 * time.Millisecond
+	// surelyForgotten is the age, by the clocks of two machines, at which nobody
+	// remembers a finished rollout.
+	surelyForgotten = 5 * time.Minute
+	// recalledLimit is how many recalls are remembered, in each of two generations.
+	recalledLimit = 1024
+)
+
+// ended remembers finished rollouts.
+type ended struct {
+	mu         sync.Mutex
+	young, old map[string]endedRollout
+}
+
+type endedRollout struct {
+	record   *queue.Record // nil while the write of the end is under way
+	revision revision
+	at       time.Time
+}
+
+// expect says that the write of a rollout's end is about to be sent.
+func (e *ended) expect(id string, r revision) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.young == nil || len(e.young) >= endedLimit {
+		e.old, e.young = e.young, make(map[string]endedRollout)
+	}
+	delete(e.old, id)
+	e.young[id] = endedRollout{revision: r, at: time.Now()}
+}
+
+// settle keeps an expected end that was written, unless another change was heard
+// of meanwhile.
+func (e *ended) settle(id string, r revision, record *queue.Record) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, g := range []map[string]endedRollout{e.young, e.old} {
+		if v, ok := g[id]; ok && v.revision == r {
+			v.record = record
+			g[id] = v
+		}
+	}
+}
+
+// drop forgets a rollout.
+func (e *ended) drop(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.young, id)
+	delete(e.old, id)
+}
+
+// clear forgets everything.
+func (e *ended) clear() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.young, e.old = nil, nil
+}
+
+// outdate forgets a rollout that another process has written.
+func (e *ended) outdate(id string, r revision) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, g := range []map[string]endedRollout{e.young, e.old} {
+		if v, ok := g[id]; ok && v.revision != r {
+			delete(g, id)
+		}
+	}
+}
+
+// find returns nil where there is nothing to answer from.
+func (e *ended) find(id string) *queue.Record {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v, ok := e.young[id]
+	if !ok {
+		v = e.old[id]
+	}
+	if v.record == nil || time.Since(v.at) > endedFor {
+		return nil
+	}
+	return v.record
+}
+
+// remembered are those of ids that can be answered from memory, and the others.
+func (b *Backend) remembered(ids []string) (done []*queue.Record, others []string) {
+	if b.sharded || !b.stream.upToDate() {
+		return nil, ids
+	}
+	for i, id := range ids {
+		r := b.ended.find(id)
+		switch {
+		case r == nil && others != nil:
+			others = append(others, id)
+		case r != nil && others == nil:
+			others = append(make([]string, 0, len(ids)), ids[:i]...)
+			done = append(done, r)
+		case r != nil:
+			done = append(done, r)
+		}
+	}
+	if done == nil {
+		return nil, ids
+	}
+	return done, others
+}
+
+// LatestAttemptID implements collections.Rollouts.
+func (b *Backend) LatestAttemptID(ctx context.Context, id string) (string, error) {
+	done, others := b.remembered([]string{id})
+	if len(others) == 0 {
+		return latestID(done[0]), nil
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	out := ""
+	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "at.i", Value: 1}})
+	err := each(ctx, b.rollouts.main, b.idIn(others), o, func(raw bson.Raw) { out = latestID(decodeRecord(raw).Record) })
+	return out, wrap(err, "reading a rollout from MongoDB")
+}
+
+func latestID(r *queue.Record) string {
+	if latest := r.Latest(); latest != nil {
+		return latest.AttemptID
+	}
+	return ""
+}
+
+// mayBeRemembered reports whether another process may answer from memory what a
+// change would make wrong.
+func (b *Backend) mayBeRemembered(it *item[queue.Record], after *queue.Record) bool {
+	before := it.before
+	if before == nil || !before.Rollout.Status.Finished() || sameToWaiters(before, after) {
+		return false
+	}
+	t, writer := read(it.revision)
+	if writer == b.writer && t.finishes() {
+		return false
+	}
+	if end := before.Rollout.EndTime; end != nil && queue.Seconds(time.Now())-*end > surelyForgotten.Seconds() {
+		return false
+	}
+	return !b.recalled.has(recallKey(it.id, it.revision))
+}
+
+// sameToWaiters reports whether a change alters nothing that is answered from
+// memory.
+func sameToWaiters(before, after *queue.Record) bool {
+	x, y := &before.Rollout, &after.Rollout
+	return latestID(before) == latestID(after) && x.Status == y.Status && x.StartTime == y.StartTime && x.Mode == y.Mode &&
+		equal(x.EndTime, y.EndTime) && equal(x.ResourcesID, y.ResourcesID) && sameConfig(&x.Config, &y.Config) &&
+		string(x.Input) == string(y.Input) && string(x.Metadata) == string(y.Metadata)
+}
+
+func recallKey(id string, r revision) string {
+	d := newDoc(len(id) + 24)
+	d.int(id, r)
+	return string(d.b)
+}
+
+// Recall implements collections.Rollouts.
+func (b *Backend) Recall(ctx context.Context, ids []string) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	recalled := false
+	for _, id := range ids {
+		did, err := b.recall(ctx, id)
+		if err != nil {
+			return wrap(err, "recalling a finished rollout in MongoDB")
+		}
+		recalled = recalled || did
+	}
+	if recalled && !sleep(ctx, recallWait) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// recall gives a finished rollout another revision, which every process hears of.
+func (b *Backend) recall(ctx context.Context, id string) (bool, error) {
+	b.ended.drop(id)
+	for tries := 0; ; tries++ {
+		var at stored
+		err := b.eachByID(ctx, b.rollouts, []string{id}, func(raw bson.Raw) { at = decodeRecord(raw) })
+		if err != nil || at.Record == nil || !at.Rollout.Status.Finished() {
+			return false, err
+		}
+		next := mark(b.newRevision(), transitionOf(at.Record, at.Record))
+		res, err := b.rollouts.main.UpdateOne(ctx, bson.D{{Key: "_id", Value: key(b.partition, id)}, {Key: "v", Value: at.Revision}},
+			setRevision(at.Revision, next))
+		if err != nil && !driver.IsNetworkError(err) {
+			return false, err
+		}
+		if err == nil && res.MatchedCount == 1 {
+			b.recalled.add(recallKey(id, next))
+			return true, nil
+		}
+		if !sleep(ctx, pause(tries)) {
+			return false, gaveUp(ctx, collections.ErrRemembered)
+		}
+	}
+}
