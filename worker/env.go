@@ -2,15 +2,18 @@ package worker
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
 
-// Variable is an environment variable that programs started by [Exec] are given.
+// Variable is an environment variable that programs started by [Exec] are given,
+// and agents of [Pool] and [HTTP] are told.
 type Variable struct {
 	Name    string
 	Meaning string
@@ -24,6 +27,7 @@ const (
 	envStore         = "AGL_STORE_URL"
 	envTaskFile      = "AGL_TASK_FILE"
 	envResourcesFile = "AGL_RESOURCES_FILE"
+	envPreviousError = "AGL_PREVIOUS_ERROR"
 	envLLMBase       = "AGL_LLM_BASE_URL"
 	envLLMModel      = "AGL_LLM_MODEL"
 	envOpenAIBase    = "OPENAI_BASE_URL"
@@ -42,7 +46,8 @@ var Variables = []Variable{
 	{envAttempt, "id of the attempt"},
 	{envMode, "train, val or test; empty for none"},
 	{envStore, "URL of the store"},
-	{envTaskFile, "file with the rollout as JSON: its members, attempt_id, attempt and resources (null for none)"},
+	{envPreviousError, "why the attempt before this one failed; empty for the first attempt"},
+	{envTaskFile, "file with the rollout as JSON: its members, attempt_id, attempt, previous_error and resources (null for none)"},
 	{envResourcesFile, "file with the resources as JSON: an object of name to resource, {} for none"},
 	{envLLMBase, "endpoint of the first LLM among the resources; that of a proxy has the attempt in its path"},
 	{envLLMModel, "model of that LLM"},
@@ -72,17 +77,24 @@ func (t *Task) prepare(dir string, base []string) ([]string, error) {
 	if err := os.WriteFile(resourcesFile, resources, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the resources for the program: %w", err)
 	}
-	env := []string{
+	env, err := t.variables(lookup(base, envOTelResource))
+	if err != nil {
+		return nil, err
+	}
+	// Of a variable given twice the last one counts.
+	return append(append(base, envTaskFile+"="+taskFile, envResourcesFile+"="+resourcesFile), env...), nil
+}
+
+// variables are those of the task, but for the ones that name files. Given is
+// what its OTEL_RESOURCE_ATTRIBUTES are to hold besides.
+func (t *Task) variables(given string) ([]string, error) {
+	env := append([]string{
 		envRollout + "=" + t.ref.RolloutID,
 		envAttempt + "=" + t.ref.AttemptID,
 		envMode + "=" + string(t.Mode),
-		envTaskFile + "=" + taskFile,
-		envResourcesFile + "=" + resourcesFile,
-		envOTelResource + "=" + resourceAttributes(lookup(base, envOTelResource), t.ref),
-	}
-	if url := strings.TrimSuffix(t.StoreURL(), "/"); url != "" {
-		env = append(env, envStore+"="+url, envOTLPEndpoint+"="+url+"/v1/traces", envOTLPProtocol+"=http/protobuf")
-	}
+		envPreviousError + "=" + strings.ReplaceAll(clip(t.previousErrorText(), maxErrorText), "\x00", "\uFFFD"),
+		envOTelResource + "=" + resourceAttributes(given, t.ref),
+	}, storeVariables(t.StoreURL())...)
 	llm, err := t.LLM()
 	switch {
 	case err == nil:
@@ -94,8 +106,16 @@ func (t *Task) prepare(dir string, base []string) ([]string, error) {
 	case queue.KindOf(err) != queue.NotFound:
 		return nil, err
 	}
-	// Of a variable given twice the last one counts.
-	return append(base, env...), nil
+	return env, nil
+}
+
+// storeVariables are the same for all tasks of a worker.
+func storeVariables(storeURL string) []string {
+	url := strings.TrimSuffix(storeURL, "/")
+	if url == "" {
+		return nil
+	}
+	return []string{envStore + "=" + url, envOTLPEndpoint + "=" + url + "/v1/traces", envOTLPProtocol + "=http/protobuf"}
 }
 
 // document is what AGL_TASK_FILE holds.
@@ -104,14 +124,72 @@ func (t *Task) document(set *queue.ResourcesUpdate) []byte {
 	dst := view.AppendJSON(nil)
 	dst = append(dst[:len(dst)-1], `,"attempt_id":`...)
 	dst = rawjson.AppendString(dst, t.ref.AttemptID)
+	dst = append(dst, `,"previous_error":`...)
+	dst = append(dst, t.previousErrorJSON()...)
 	dst = append(dst, `,"resources":`...)
-	if set == nil {
-		dst = append(dst, "null"...)
-	} else {
-		dst = append(dst, set.Resources...)
-	}
-	return append(dst, '}')
+	return append(append(dst, resourcesJSON(set)...), '}')
 }
+
+func resourcesJSON(set *queue.ResourcesUpdate) rawjson.Value {
+	if set == nil {
+		return rawjson.Null
+	}
+	return set.Resources
+}
+
+// message is the task as an agent is told of it that runs already: one JSON object
+// on one line. More are variables that win over those of the task.
+func (t *Task) message(given string, more []string) (rawjson.Value, error) {
+	set, err := t.Resources()
+	if err != nil {
+		return nil, err
+	}
+	variables, err := t.variables(given)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for _, v := range append(variables, more...) {
+		name, val, _ := strings.Cut(v, "=")
+		values[name] = val
+	}
+	var env, rollout, m object
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		env.text(name, values[name])
+	}
+	for key, val := range rawjson.Value(t.Rollout.AppendJSON(nil)).Members() {
+		if name := rawjson.Unescape(key); name != "input" { // it may be large, and is beside it
+			rollout.raw(name, val)
+		}
+	}
+	m.text("id", t.messageID())
+	m.raw("rollout", rollout.close())
+	m.raw("attempt", t.Attempt.AppendJSON(nil))
+	m.raw("input", t.Input)
+	m.raw("resources", resourcesJSON(set))
+	m.raw("previous_error", t.previousErrorJSON())
+	m.raw("env", env.close())
+	return m.close(), nil
+}
+
+// previousErrorText is PreviousError for agents, which can do without.
+func (t *Task) previousErrorText() string {
+	text, err := t.PreviousError()
+	if err != nil {
+		t.worker.log.Warn("an agent is not told of the attempt before", t.attrs("error", err)...)
+	}
+	return text
+}
+
+func (t *Task) previousErrorJSON() rawjson.Value {
+	if text := t.previousErrorText(); text != "" {
+		return rawjson.AppendString(nil, text)
+	}
+	return rawjson.Null
+}
+
+// messageID names the task to an agent.
+func (t *Task) messageID() string { return t.ref.RolloutID + "/" + t.ref.AttemptID }
 
 func lookup(env []string, name string) (val string) {
 	for _, e := range env {

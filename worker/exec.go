@@ -33,6 +33,9 @@ type ExecOptions struct {
 	Grace time.Duration
 }
 
+// DefaultGrace is that of ExecOptions.
+const DefaultGrace = 5 * time.Second
+
 // Validate reports whether the program can be found, as an Invalid error.
 func (o ExecOptions) Validate() error {
 	if len(o.Command) == 0 || o.Command[0] == "" {
@@ -55,7 +58,7 @@ func (o ExecOptions) Validate() error {
 // with the task, and with the worker, even one that is killed. Only what moves
 // to another group by itself escapes.
 func Exec(opts ExecOptions) Handler {
-	opts.Grace = cmp.Or(opts.Grace, 5*time.Second)
+	opts.Grace = cmp.Or(opts.Grace, DefaultGrace)
 	return func(ctx context.Context, t *Task) (Result, error) {
 		if err := opts.Validate(); err != nil {
 			return Result{}, err
@@ -83,11 +86,9 @@ func (o ExecOptions) run(ctx context.Context, t *Task) (Result, error) {
 	if o.TaskEnv != nil {
 		env = append(env, o.TaskEnv(t)...)
 	}
-	cmd := exec.Command(o.Command[0], o.Command[1:]...)
-	cmd.Dir, cmd.Env = o.Dir, env
 	var out output
 	began := queue.Seconds(t.worker.opts.Now())
-	state, err := child.Run(ctx, cmd, child.Options{
+	state, err := child.Run(ctx, o.command(env), child.Options{
 		Dir: dir, Feed: child.Input(t.Input), Stdout: io.MultiWriter(&out.stdout, &out.verdict), Stderr: &out.stderr, Grace: o.Grace,
 	})
 	out.verdict.end()
@@ -98,18 +99,43 @@ func (o ExecOptions) run(ctx context.Context, t *Task) (Result, error) {
 	if out.verdict.broken != nil {
 		t.worker.log.Warn("a result on standard output is malformed", t.attrs("error", out.verdict.broken)...)
 	}
-	failure := exitFailure(ctx, state, &out)
-	span := o.span(state, &out, failure)
-	span.StartTime = &began
-	if failure != nil {
-		// The span must not be lost with the task's own context.
-		report, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTime)
-		defer cancel()
-		_ = t.Span(report, span) // counted as missing if it fails
-		return Result{}, failure
+	var failure error
+	if !state.Success() || ctx.Err() != nil {
+		result, failure = Result{}, exitFailure(ctx, state, out.stderr.String())
 	}
+	var a object
+	a.text("process.command", strings.Join(o.Command, " "))
+	a.int("process.exit.code", int64(state.ExitCode()))
+	a.text("aglq.stdout.tail", out.stdout.String())
+	a.int("aglq.stdout.bytes", out.stdout.total)
+	a.text("aglq.stderr.tail", out.stderr.String())
+	a.int("aglq.stderr.bytes", out.stderr.total)
+	return t.bridged(ctx, queue.Span{Name: execSpan, Attributes: a.close(), StartTime: &began}, result, failure)
+}
+
+// bridged is what a handler returns that had another program do the task: span
+// tells of that, and is filed first.
+func (t *Task) bridged(ctx context.Context, span queue.Span, result Result, failure error) (Result, error) {
+	span.Status = semconv.StatusOK
 	result.Spans = append([]queue.Span{span}, result.Spans...)
-	return result, nil
+	if failure == nil {
+		return result, nil
+	}
+	status := rawjson.AppendString([]byte(`{"status_code":"ERROR","description":`), failure.Error())
+	result.Spans[0].Status = append(status, '}')
+	// The spans must not be lost with the task's own context.
+	report, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTime)
+	defer cancel()
+	for _, s := range result.Spans {
+		_ = t.Span(report, s) // counted as missing if it fails
+	}
+	return Result{}, failure
+}
+
+func (o ExecOptions) command(env []string) *exec.Cmd {
+	cmd := exec.Command(o.Command[0], o.Command[1:]...)
+	cmd.Dir, cmd.Env = o.Dir, env
+	return cmd
 }
 
 // output is what a program writes.
@@ -118,11 +144,9 @@ type output struct {
 	verdict        verdict
 }
 
-// exitFailure says how a program failed, nil if it did not.
-func exitFailure(ctx context.Context, state *os.ProcessState, out *output) error {
-	if state.Success() && ctx.Err() == nil {
-		return nil
-	}
+// exitFailure says how a program ended that failed, or was stopped because ctx had
+// ended. Stderr is the tail of what it wrote there.
+func exitFailure(ctx context.Context, state *os.ProcessState, stderr string) error {
 	var meta object
 	what := fmt.Sprintf("exit status %d", state.ExitCode())
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
@@ -132,7 +156,6 @@ func exitFailure(ctx context.Context, state *os.ProcessState, out *output) error
 	} else {
 		meta.int("exit_status", int64(state.ExitCode()))
 	}
-	stderr := out.stderr.String()
 	meta.text("stderr", stderr)
 	f := &Failure{Type: "exit", Message: what, Stack: stderr}
 	if last := lastLine(stderr); last != "" {
@@ -149,20 +172,4 @@ func exitFailure(ctx context.Context, state *os.ProcessState, out *output) error
 func lastLine(text string) string {
 	text = strings.TrimSpace(text)
 	return clip(strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:]), 500)
-}
-
-func (o ExecOptions) span(state *os.ProcessState, out *output, failure error) queue.Span {
-	var a object
-	a.text("process.command", strings.Join(o.Command, " "))
-	a.int("process.exit.code", int64(state.ExitCode()))
-	a.text("aglq.stdout.tail", out.stdout.String())
-	a.int("aglq.stdout.bytes", out.stdout.total)
-	a.text("aglq.stderr.tail", out.stderr.String())
-	a.int("aglq.stderr.bytes", out.stderr.total)
-	s := queue.Span{Name: execSpan, Attributes: a.close(), Status: semconv.StatusOK}
-	if failure != nil {
-		status := rawjson.AppendString([]byte(`{"status_code":"ERROR","description":`), failure.Error())
-		s.Status = append(status, '}')
-	}
-	return s
 }

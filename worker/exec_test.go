@@ -314,8 +314,11 @@ func TestExecCancellationReachesTheProgram(t *testing.T) {
 }
 
 // workerProcess makes the test binary a worker whose one task leaves its pids in
-// the file that it names.
-const workerProcess = "AGLQ_TEST_WORKER_PIDS"
+// the file that it names, by the bridge that workerBridge names.
+const (
+	workerProcess = "AGLQ_TEST_WORKER_PIDS"
+	workerBridge  = "AGLQ_TEST_WORKER_BRIDGE"
+)
 
 func runWorkerProcess() int {
 	ctx := context.Background()
@@ -324,30 +327,39 @@ func runWorkerProcess() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	w := worker.New(s, shell(fmt.Sprintf(family, os.Getenv(workerProcess))), options(worker.Options{}))
+	script := fmt.Sprintf(family, os.Getenv(workerProcess))
+	handler := shell(script)
+	if os.Getenv(workerBridge) == "pool" {
+		handler = worker.NewPool(worker.PoolOptions{ExecOptions: worker.ExecOptions{Command: poolLoop(script)}, Logger: quiet}).Handle
+	}
+	w := worker.New(s, handler, options(worker.Options{}))
 	_ = w.Run(ctx) // until killed
 	return 0
 }
 
 func TestKilledWorkerLeavesNoProgram(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "pids")
-	cmd := exec.Command(os.Args[0])
-	temp := t.TempDir()
-	cmd.Env = append(os.Environ(), workerProcess+"="+file, "TMPDIR="+temp)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	pids := pidsIn(t, file, 2)
-	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
-	for _, pid := range pids {
-		until(t, "the end of a killed worker's program", func() bool { return !alive(pid) })
-	}
-	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+	for _, bridge := range []string{"exec", "pool"} {
+		t.Run(bridge, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "pids")
+			cmd := exec.Command(os.Args[0])
+			temp := t.TempDir()
+			cmd.Env = append(os.Environ(), workerProcess+"="+file, workerBridge+"="+bridge, "TMPDIR="+temp)
+			cmd.Stderr = os.Stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			pids := pidsIn(t, file, 2)
+			if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+			for _, pid := range pids {
+				until(t, "the end of a killed worker's program", func() bool { return !alive(pid) })
+			}
+			if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
 	}
 }

@@ -72,7 +72,8 @@ func (t *Task) With(input rawjson.Value) *Task {
 
 // PreviousError is why the attempt before this one failed: the error that its
 // worker reported, or its status where there was nobody to report. It is "" for a
-// first attempt. The store is asked once for a task, by the first call.
+// first attempt, and after a success. The store is asked once for a task, by the
+// first call.
 func (t *Task) PreviousError() (string, error) { return t.previous() }
 
 func (t *Task) fetchPreviousError(ctx context.Context) (string, error) {
@@ -86,7 +87,11 @@ func (t *Task) fetchPreviousError(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("reading the earlier attempts at %s: %w", t.ref.RolloutID, err)
 	}
 	for _, a := range page.Items {
-		if a.SequenceID < t.Attempt.SequenceID {
+		switch {
+		case a.SequenceID >= t.Attempt.SequenceID:
+		case a.Status == queue.AttemptSucceeded: // and made again by hand
+			return "", nil
+		default:
 			return cmp.Or(a.Metadata.Get("error").Text(), "the attempt is "+string(a.Status)), nil
 		}
 	}

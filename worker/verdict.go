@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,106 +13,30 @@ import (
 	"github.com/aglq/aglq/worker/emit"
 )
 
-const (
-	tailBytes = 8 << 10
-	// longestLine bounds a line that may be the result; longer ones are output.
-	longestLine = 8 << 20
-)
-
-// tail keeps the last bytes of a stream. It is an io.Writer.
-type tail struct {
-	buf   [tailBytes]byte
-	total int64
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	n := len(p)
-	if n > tailBytes {
-		t.total += int64(n - tailBytes)
-		p = p[n-tailBytes:]
-	}
-	for len(p) > 0 {
-		done := copy(t.buf[t.total%tailBytes:], p)
-		t.total += int64(done)
-		p = p[done:]
-	}
-	return n, nil
-}
-
-// String is the tail as valid text, cut at the start of a character.
-func (t *tail) String() string {
-	at := int(t.total % tailBytes)
-	if t.total <= tailBytes {
-		return strings.ToValidUTF8(string(t.buf[:t.total]), "\uFFFD")
-	}
-	text := append(bytes.Clone(t.buf[at:]), t.buf[:at]...)
-	for i := 0; i < 3 && len(text) > 0 && text[0]&0xC0 == 0x80; i++ {
-		text = text[1:]
-	}
-	return strings.ToValidUTF8(string(text), "\uFFFD")
-}
-
 // verdict reads a program's standard output for its result: the last line that
 // is a number, or a JSON object with "reward", "rewards" or "spans". It is an
 // io.Writer, and keeps one line at most.
 type verdict struct {
-	line   []byte
-	skip   bool // the line cannot be a result
+	lines  lineCutter
 	found  bool
 	result Result
 	broken error // why the last object that looked like a result is none
 }
 
+// resultStarts are the bytes that a line with a result may begin with.
+const resultStarts = "{+-.0123456789nNiI"
+
 func (v *verdict) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		end := bytes.IndexByte(p, '\n')
-		part := p
-		if end >= 0 {
-			part, p = p[:end], p[end+1:]
-		} else {
-			p = nil
+	v.lines.cut(p, resultStarts, func(line []byte, whole bool) {
+		if whole {
+			v.judge(line)
 		}
-		v.add(part)
-		if end >= 0 {
-			v.endLine()
-		}
-	}
-	return n, nil
+	})
+	return len(p), nil
 }
 
-// add takes a piece of a line, unless its beginning shows that it is no result.
-func (v *verdict) add(part []byte) {
-	if v.skip {
-		return
-	}
-	if len(v.line) == 0 {
-		part = bytes.TrimLeft(part, " \t\r\xef\xbb\xbf")
-		if len(part) == 0 {
-			return
-		}
-		if bytes.IndexByte([]byte("{+-.0123456789nNiI"), part[0]) < 0 {
-			v.skip = true
-			return
-		}
-	}
-	if len(v.line)+len(part) > longestLine {
-		v.skip, v.line = true, nil
-		return
-	}
-	v.line = append(v.line, part...)
-}
-
-func (v *verdict) endLine() {
-	line := bytes.TrimSpace(v.line)
-	if !v.skip && len(line) > 0 {
-		v.judge(line)
-	}
-	v.skip = false
-	if v.line = v.line[:0]; cap(v.line) > 1<<16 {
-		v.line = nil
-	}
-}
+// end judges an unfinished last line.
+func (v *verdict) end() { _, _ = v.Write([]byte{'\n'}) }
 
 func (v *verdict) judge(line []byte) {
 	if line[0] != '{' {
@@ -171,6 +96,61 @@ func objectResult(object rawjson.Value) (r Result, ok bool, err error) {
 	return r, reward != nil || rewards != nil || spans != nil, nil
 }
 
+// answer reads what an agent that was asked by a message answers: nothing or null,
+// a number, or an object as objectResult reads it, or with "error". The spans of
+// an answer count also where there is an error.
+func answer(text []byte) (Result, error) {
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 {
+		return Result{}, nil
+	}
+	if f, ok := plainNumber(string(text)); ok {
+		return Reward(f), nil
+	}
+	v, _, err := rawjson.Compact(nil, text)
+	if err != nil {
+		return Result{}, malformed(fmt.Errorf("it is no JSON: %w", err))
+	}
+	switch v.Kind() {
+	case rawjson.KindNull:
+		return Result{}, nil
+	case rawjson.KindObject:
+		return objectAnswer(v)
+	}
+	return Result{}, malformed(fmt.Errorf("it is neither a number nor an object: %.100s", v))
+}
+
+func objectAnswer(object rawjson.Value) (Result, error) {
+	result, _, err := objectResult(object)
+	if err != nil {
+		return Result{}, malformed(err)
+	}
+	if reported := object.Get("error"); !reported.IsNull() {
+		return Result{Spans: result.Spans}, reportedFailure(reported)
+	}
+	return result, nil
+}
+
+func malformed(err error) error {
+	return &Failure{Type: "answer", Message: "the agent's answer is malformed: " + err.Error(), Err: err}
+}
+
+// reportedFailure is the error that an agent reports: a text, or an object with
+// "message", "type" and "stack".
+func reportedFailure(v rawjson.Value) error {
+	f := &Failure{Type: "agent", Message: v.Text()}
+	switch v.Kind() {
+	case rawjson.KindString:
+	case rawjson.KindObject:
+		f.Message, f.Stack = v.Get("message").Text(), v.Get("stack").Text()
+		f.Type = cmp.Or(v.Get("type").Text(), f.Type)
+	default:
+		f.Message = clip(v.String(), 500)
+	}
+	f.Message = cmp.Or(f.Message, "the agent reported an error without a text")
+	return f
+}
+
 // rewardNumber takes booleans for 1 and 0.
 func rewardNumber(v rawjson.Value) (float64, bool) {
 	if v.Kind() == rawjson.KindBool {
@@ -227,6 +207,3 @@ func ownSpans(v rawjson.Value) ([]queue.Span, error) {
 	}
 	return spans, nil
 }
-
-// end judges an unfinished last line.
-func (v *verdict) end() { v.endLine() }

@@ -2,8 +2,10 @@ package worker
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,6 +32,63 @@ func FuzzVerdict(f *testing.F) {
 		pieces.end()
 		if diff := cmp.Diff(whole.result, pieces.result, cmpopts.EquateNaNs()); diff != "" || whole.found != pieces.found {
 			t.Errorf("in pieces of %d: %s", size, diff)
+		}
+	})
+}
+
+// FuzzAnswer holds that any answer is a result or a failure that says why.
+func FuzzAnswer(f *testing.F) {
+	for _, text := range []string{
+		"", " null ", "1e3", "nan", "-inf", `"x"`, `[]`, `{}`, `{"id":"a/b","reward":0.5}`, `{"error":{"message":"m","type":"t","stack":"s"}}`,
+		`{"error":"x","spans":[{"name":"s"}]}`, `{"error":false}`, `{"rewards":{"a":1},"primary":"b"}`, `{"reward":"high"}`, `{"spans":[1]}`, "{", "\xff",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		result, err := answer(text)
+		if err != nil {
+			if failure := failureOf(err); failure.Message == "" || failure.Type == "" || len(result.Rewards) > 0 {
+				t.Errorf("failure %+v with %+v", failure, result)
+			}
+		}
+		for _, s := range result.Spans {
+			if s.Name == "" {
+				t.Error("a span without a name")
+			}
+		}
+	})
+}
+
+func TestThrottle(t *testing.T) {
+	var th throttle
+	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000} {
+		before := time.Now()
+		th.failed()
+		if want *= time.Millisecond; th.pause != want || th.until.Before(before.Add(want)) {
+			t.Errorf("a pause of %s until %s, want %s", th.pause, th.until, want)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(ErrTimeout)
+	if err := th.wait(ctx); err != ErrTimeout {
+		t.Errorf("waiting while ctx has ended: %v", err)
+	}
+	th.worked()
+	if err := th.wait(t.Context()); err != nil || th.pause != 0 {
+		t.Errorf("after a success: %v, %s", err, th.pause)
+	}
+}
+
+func TestTailSince(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var kept tail
+		before := strings.Repeat("é", rapid.IntRange(0, 9000).Draw(t, "before"))
+		after := strings.Repeat("x", rapid.IntRange(0, 20000).Draw(t, "after"))
+		_, _ = kept.Write([]byte(before))
+		mark := kept.total
+		_, _ = kept.Write([]byte(after))
+		if got, want := kept.since(mark), after[max(0, len(after)-tailBytes):]; got != want {
+			t.Fatalf("%d bytes since the mark, want %d", len(got), len(want))
 		}
 	})
 }

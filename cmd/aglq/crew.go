@@ -25,10 +25,7 @@ type crew struct {
 // the proxy that their agents call, nil for none.
 func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url string, llm *llmServer) *crew {
 	log := logs.of("worker")
-	handler := worker.Exec(worker.ExecOptions{Command: a.agent})
-	if llm != nil {
-		handler = llm.stored(worker.Exec(worker.ExecOptions{Command: a.agent, TaskEnv: llm.env}))
-	}
+	handler, closeAgent := a.agentHandler(cmd, llm, log)
 	ctx, stop := context.WithCancel(a.signals.hard)
 	c := &crew{stop: stop, ended: make(chan struct{})}
 	for _, id := range workerIDs(cmd.String("worker-id"), cmd.Int("n-runners")) {
@@ -58,6 +55,7 @@ func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url stri
 	go func() {
 		defer close(c.ended)
 		running.Wait()
+		closeAgent(ctx)
 		c.err = errors.Join(errs...)
 	}()
 	return c

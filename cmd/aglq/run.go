@@ -49,7 +49,7 @@ func (a *app) runCommand() *cli.Command {
 				Name: llmPrefix + "port", Validator: within(0, math.MaxUint16), DefaultText: "a free one",
 				Usage: "`PORT` of the LLM proxy, which there is with --llm-models, --llm-upstream or --llm-follow-resources",
 			},
-		}, llmFlags(llmPrefix), configFlags(), workerFlags(), workerExitFlags(), backendFlags(),
+		}, llmFlags(llmPrefix), configFlags(), agentFlags(), workerFlags(), workerExitFlags(), backendFlags(),
 			[]cli.Flag{workerTTLFlag(store.DefaultWorkerTTL), trackerFlag(), metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.run),
 	}

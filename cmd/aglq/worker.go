@@ -14,8 +14,9 @@ func (a *app) workerCommand() *cli.Command {
 	return &cli.Command{
 		Name: "worker", Usage: "claim rollouts and run an agent for each", ArgsUsage: "-- COMMAND [ARG …]",
 		Description: "The command after -- is started once a rollout: its task is JSON on standard input, its reward the\n" +
-			"last line of standard output. The first signal lets running agents end, the second stops them.",
-		Flags:  flags([]cli.Flag{storeURLFlag()}, workerFlags(), workerExitFlags(), []cli.Flag{metricsAddrFlag()}, logFlags()),
+			"last line of standard output. With --bridge pool it stays, and is told of each task by a line; with --http a\n" +
+			"server is asked, and there is no command. The first signal lets running agents end, the second stops them.",
+		Flags:  flags([]cli.Flag{storeURLFlag()}, agentFlags(), workerFlags(), workerExitFlags(), []cli.Flag{metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.worker),
 	}
 }
@@ -34,7 +35,7 @@ func workerExitFlags() []cli.Flag {
 }
 
 func (a *app) worker(ctx context.Context, cmd *cli.Command) error {
-	if err := noArgs(cmd); err != nil {
+	if cmd.Args().Present() {
 		return usagef(cmd, "%q is not expected here: the agent's command comes after --", cmd.Args().First())
 	}
 	if err := a.needAgent(cmd); err != nil {
@@ -52,19 +53,7 @@ func (a *app) worker(ctx context.Context, cmd *cli.Command) error {
 	defer stop()
 	s := client.New(url, client.Options{})
 	defer s.Close()
-	workers := a.startWorkers(cmd, logs, s, url, nil)
-	return workers.wait(ctx)
-}
-
-// needAgent checks that a command to run was given and can be found.
-func (a *app) needAgent(cmd *cli.Command) error {
-	if len(a.agent) == 0 || a.agent[0] == "" {
-		return usagef(cmd, "there is no agent to run: give its command after --, as in %s -- python agent.py", cmd.FullName())
-	}
-	if err := (worker.ExecOptions{Command: a.agent}).Validate(); err != nil {
-		return usagef(cmd, "%v", err)
-	}
-	return nil
+	return a.startWorkers(cmd, logs, s, url, nil).wait(ctx)
 }
 
 // workerIDs are the ids of n workers; "" leaves the choice to the worker.
