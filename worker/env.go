@@ -28,6 +28,7 @@ const (
 	envTaskFile      = "AGL_TASK_FILE"
 	envResourcesFile = "AGL_RESOURCES_FILE"
 	envPreviousError = "AGL_PREVIOUS_ERROR"
+	envLimits        = "AGL_LIMITS_URL"
 	envLLMBase       = "AGL_LLM_BASE_URL"
 	envLLMModel      = "AGL_LLM_MODEL"
 	envOpenAIBase    = "OPENAI_BASE_URL"
@@ -40,7 +41,8 @@ const (
 
 // Variables lists the variables in the order to document them in. Those about
 // the store are set where it has a URL, those about the LLM where the resources
-// have one; AGL_MODE is empty where the rollout has no mode.
+// have one, AGL_LIMITS_URL where the worker has Options.Slots; AGL_MODE is empty
+// where the rollout has no mode.
 var Variables = []Variable{
 	{envRollout, "id of the rollout"},
 	{envAttempt, "id of the attempt"},
@@ -49,6 +51,7 @@ var Variables = []Variable{
 	{envPreviousError, "why the attempt before this one failed; empty for the first attempt"},
 	{envTaskFile, "file with the rollout as JSON: its members, attempt_id, attempt, previous_error and resources (null for none)"},
 	{envResourcesFile, "file with the resources as JSON: an object of name to resource, {} for none"},
+	{envLimits, "where to take slots of the worker's limits"},
 	{envLLMBase, "endpoint of the first LLM among the resources; that of a proxy has the attempt in its path"},
 	{envLLMModel, "model of that LLM"},
 	{envOpenAIBase, "the same endpoint, where OpenAI's libraries look"},
@@ -95,6 +98,9 @@ func (t *Task) variables(given string) ([]string, error) {
 		envPreviousError + "=" + strings.ReplaceAll(clip(t.previousErrorText(), maxErrorText), "\x00", "\uFFFD"),
 		envOTelResource + "=" + resourceAttributes(given, t.ref),
 	}, storeVariables(t.StoreURL())...)
+	if t.slotsURL != "" {
+		env = append(env, envLimits+"="+t.slotsURL)
+	}
 	llm, err := t.LLM()
 	switch {
 	case err == nil:

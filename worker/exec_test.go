@@ -184,7 +184,7 @@ func TestExecEnvironment(t *testing.T) {
 	start(t, s, worker.Exec(worker.ExecOptions{
 		Command: []string{"sh", "-c", `env > env; cat > input; cp "$AGL_TASK_FILE" task; cp "$AGL_RESOURCES_FILE" resources`},
 		Dir:     dir,
-	}), worker.Options{StoreURL: "http://store:4747"})
+	}), worker.Options{StoreURL: "http://store:4747", Slots: slots(t)})
 	r := finished(t, s, id)
 	read := func(name string) string {
 		text, err := os.ReadFile(filepath.Join(dir, name))

@@ -318,7 +318,7 @@ func TestPoolMessage(t *testing.T) {
 		Command: poolLoop(`printf '%s\n' "$line" > ` + dir + `/$n; echo "{\"id\":\"$id\",\"error\":\"attempt $n\"}"`),
 		TaskEnv: func(*worker.Task) []string { return []string{"OPENAI_API_KEY=another"} },
 	}})
-	start(t, s, p.Handle, worker.Options{StoreURL: "http://store:4747/"})
+	start(t, s, p.Handle, worker.Options{StoreURL: "http://store:4747/", Slots: slots(t)})
 	r := finished(t, s, id)
 	var messages [2]struct {
 		ID            string

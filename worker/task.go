@@ -13,6 +13,7 @@ import (
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
 	"github.com/aglq/aglq/worker/emit"
+	"github.com/aglq/aglq/worker/limit"
 	"github.com/aglq/aglq/worker/trace"
 )
 
@@ -31,6 +32,8 @@ type Task struct {
 
 	resources func() (*queue.ResourcesUpdate, error)
 	previous  func() (string, error)
+	slots     *limit.Session
+	slotsURL  string // where programs take slots, "" for nowhere
 
 	mu      sync.Mutex
 	ending  bool // the handler has returned
@@ -49,6 +52,7 @@ func (w *Worker) newTask(r queue.AttemptedRollout) *Task {
 		ref:     ref,
 		scope:   w.spans.Scope(ref),
 		cancel:  func(error) {},
+		slots:   limit.NewSession(w.opts.Limits),
 	}
 }
 
@@ -67,6 +71,7 @@ func (t *Task) With(input rawjson.Value) *Task {
 	return &Task{
 		Rollout: t.Rollout, Attempt: t.Attempt, Input: input, Mode: t.Mode,
 		worker: t.worker, ref: t.ref, scope: t.scope, cancel: t.cancel, resources: t.resources, previous: t.previous,
+		slots: t.slots, slotsURL: t.slotsURL,
 	}
 }
 
@@ -100,6 +105,29 @@ func (t *Task) fetchPreviousError(ctx context.Context) (string, error) {
 
 // StoreURL is where programs find the store, "" when it has no URL.
 func (t *Task) StoreURL() string { return t.worker.opts.StoreURL }
+
+// TaskLimit is the group of limits that each task takes a slot of before its
+// handler runs.
+const TaskLimit = "task"
+
+// Limit waits for a slot of a group of Options.Limits, as long as ctx lasts, and
+// gives what returns it; what is not returned is at the end of the handler. A group
+// that there is not has no bounds.
+func (t *Task) Limit(ctx context.Context, group string) (leave func(), err error) {
+	return t.slots.Take(ctx, group)
+}
+
+// Spans is what the store has of the attempt, in the order of its numbers. What
+// the handler sends is all there once its task has ended, see [Hooks].
+func (t *Task) Spans(ctx context.Context) ([]queue.Span, error) {
+	page, err := t.worker.store.Spans(ctx, queue.SpanQuery{
+		RolloutID: t.ref.RolloutID, AttemptID: &t.ref.AttemptID, Paging: queue.Paging{SortBy: "sequence_id", Limit: -1},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the spans of %s: %w", t.ref.RolloutID, err)
+	}
+	return page.Items, nil
+}
 
 // Result is what a handler returns of a task that succeeded. The zero Result
 // carries nothing.
@@ -172,6 +200,7 @@ func (t *Task) attrs(more ...any) []any {
 // runTask runs a claimed task to its end.
 func (w *Worker) runTask(tasks context.Context, t *Task) {
 	defer w.release(t)
+	defer t.slots.Close()
 	began := time.Now()
 	w.opts.Observer.TaskStarted()
 	status := NotHeld
@@ -180,16 +209,27 @@ func (w *Worker) runTask(tasks context.Context, t *Task) {
 	defer cancel()
 	t.resources = sync.OnceValues(func() (*queue.ResourcesUpdate, error) { return t.fetchResources(ctx) })
 	t.previous = sync.OnceValues(func() (string, error) { return t.fetchPreviousError(ctx) })
+	if w.opts.Slots != nil {
+		url, end := w.opts.Slots.Open(t.slots)
+		defer end()
+		t.slotsURL = url
+	}
 	w.log.Debug("task starts", t.attrs()...)
+	t.hook(ctx, "OnRolloutStart", func(h *Hooks) TaskHook { return h.OnRolloutStart })
+	t.hook(ctx, "OnTraceStart", func(h *Hooks) TaskHook { return h.OnTraceStart })
 	result, err := w.call(ctx, t)
 	cause := context.Cause(ctx)
-	if lost, rolloutStatus := t.lost(); lost {
-		w.abandon(t, rolloutStatus)
-		return
-	}
+	t.slots.Close()
 	report, end := reportContext(tasks)
 	defer end()
-	status = w.conclude(report, t, t.outcome(report, result, err, cause), time.Since(began))
+	report = trace.WithScope(report, t.scope)
+	t.hook(report, "OnTraceEnd", func(h *Hooks) TaskHook { return h.OnTraceEnd })
+	if lost, rolloutStatus := t.lost(); lost {
+		w.abandon(t, rolloutStatus)
+		t.hookEnd(report, End{Err: ErrNotHeld, Took: time.Since(began)})
+		return
+	}
+	status = w.conclude(report, t, t.outcome(report, result, err, cause), began)
 }
 
 // context is the task's own: it ends with the worker's tasks, with the task's
@@ -237,6 +277,11 @@ func (w *Worker) call(ctx context.Context, t *Task) (result Result, err error) {
 			err = f
 		}
 	}()
+	leave, err := t.Limit(ctx, TaskLimit)
+	if err != nil {
+		return Result{}, err
+	}
+	defer leave()
 	return w.handler(ctx, t)
 }
 
@@ -312,13 +357,14 @@ func addMember(dst []byte, key string, val rawjson.Value) []byte {
 	return append(dst, val...)
 }
 
-// conclude stores what is left of the task's spans and then finishes its
-// attempt. It returns what the observer is told of the end.
-func (w *Worker) conclude(ctx context.Context, t *Task, e ending, took time.Duration) string {
+// conclude stores what is left of the task's spans, tells the hooks, and then
+// finishes its attempt. It returns what the observer is told of the end.
+func (w *Worker) conclude(ctx context.Context, t *Task, e ending, began time.Time) string {
 	if missing := t.scope.Flush(ctx); missing > 0 {
 		e.metadata = addMember(e.metadata, "spans_dropped", rawjson.AppendInt(nil, int64(missing)))
 		w.log.Error("spans could not be stored", t.attrs("spans", missing)...)
 	}
+	t.hookEnd(ctx, End{Status: e.status, Err: e.err, Took: time.Since(began)})
 	u := queue.AttemptUpdate{Status: queue.Set(e.status)}
 	if len(e.metadata) > 1 {
 		u.Metadata = queue.Set(rawjson.Value(append(e.metadata, '}')))
@@ -328,7 +374,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, e ending, took time.Dura
 		_, err := w.store.UpdateAttempt(ctx, t.ref.RolloutID, t.ref.AttemptID, u)
 		w.heard(err)
 		if err == nil {
-			w.log.Info("task ends", withError(t.attrs("status", string(e.status), "took", took), e.err)...)
+			w.log.Info("task ends", withError(t.attrs("status", string(e.status), "took", time.Since(began)), e.err)...)
 			return string(e.status)
 		}
 		w.opts.Observer.StoreFailed(CallReport)

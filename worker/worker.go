@@ -20,6 +20,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"os"
@@ -28,6 +29,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/worker/limit"
 	"github.com/aglq/aglq/worker/trace"
 )
 
@@ -102,6 +104,13 @@ type Options struct {
 	// worker ended, to be sent by the next one; "" gives them up. Workers may share
 	// it.
 	SpillDir string
+	// Limits bound what tasks do together: those of all workers that share them.
+	// Handlers keep them by [Task.Limit]; nil is no bound.
+	Limits *limit.Set
+	// Slots lends slots of Limits to the programs of [Exec] and [Pool]; nil to none.
+	Slots *limit.Server
+	// Hooks are told of the life of tasks.
+	Hooks []Hooks
 	// Logger takes the log: slog.Default() when nil.
 	Logger *slog.Logger
 	// Observer is told what the worker does; nil for nobody.
@@ -116,7 +125,7 @@ const (
 	reportTime = 10 * time.Second
 )
 
-// Worker runs tasks. Make one with New and call Run once.
+// Worker runs tasks. Make one with New and call Run, or Step, once.
 type Worker struct {
 	store   queue.Store
 	handler Handler
@@ -182,6 +191,50 @@ func (w *Worker) Drain() { w.drainOnce.Do(func() { close(w.draining) }) }
 // returns. An error of the store that no repetition mends ends it at once when
 // it is the first thing the store says.
 func (w *Worker) Run(ctx context.Context) error {
+	return w.work(ctx, func(tasks context.Context, cut context.CancelCauseFunc) error {
+		var running sync.WaitGroup
+		err := w.claims(ctx, tasks, &running)
+		switch {
+		case ctx.Err() != nil:
+			cut(ErrStopped)
+		case err != nil:
+			cut(err)
+		}
+		w.settle(&running, cut)
+		return err
+	})
+}
+
+// Step runs one task past the queue: it starts a rollout, has the handler do it as
+// Run does, and gives the rollout with its attempt as the store then has it. A task
+// that fails is no error. The end of ctx cancels the task, and is an error.
+func (w *Worker) Step(ctx context.Context, req queue.Request) (done queue.AttemptedRollout, err error) {
+	err = w.work(ctx, func(tasks context.Context, _ context.CancelCauseFunc) error {
+		r, err := w.store.Start(ctx, req, &w.opts.ID)
+		if err != nil {
+			return fmt.Errorf("starting a rollout: %w", err)
+		}
+		t := w.newTask(r)
+		w.take(t)
+		w.runTask(tasks, t)
+		end, cancel := reportContext(tasks)
+		defer cancel()
+		stored, err := w.store.Rollout(end, r.RolloutID)
+		if err != nil {
+			return fmt.Errorf("reading rollout %s after its task: %w", r.RolloutID, err)
+		}
+		if stored == nil || stored.Attempt == nil {
+			return queue.Errorf(queue.NotFound, "rollout %s is gone after its task", r.RolloutID)
+		}
+		done = *stored
+		return nil
+	})
+	return done, err
+}
+
+// work does something with tasks while heartbeats and spans are sent. The end of
+// ctx cuts the tasks.
+func (w *Worker) work(ctx context.Context, do func(tasks context.Context, cut context.CancelCauseFunc) error) error {
 	w.log.Info("worker starts", "concurrency", w.opts.Concurrency, "pid", os.Getpid())
 	w.contact.Store(time.Now().UnixNano())
 	w.opts.Observer.WorkerStarted(w.opts.ID, w.opts.Concurrency, w.opts.HeartbeatInterval > 0)
@@ -193,19 +246,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer unlink()
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var helpers, running sync.WaitGroup
+	var helpers sync.WaitGroup
 	helpers.Go(func() { w.spans.Run(background) })
 	if w.opts.HeartbeatInterval > 0 {
 		helpers.Go(func() { w.beat(background) })
 	}
-	err := w.claims(ctx, tasks, &running)
-	switch {
-	case ctx.Err() != nil:
-		cut(ErrStopped)
-	case err != nil:
-		cut(err)
-	}
-	w.settle(&running, cut)
+	err := do(tasks, cut)
 	stop()
 	helpers.Wait()
 	if err == nil && ctx.Err() != nil && context.Cause(tasks) == ErrStopped {

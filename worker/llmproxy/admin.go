@@ -159,7 +159,7 @@ func (p *Proxy) describe() rawjson.Value {
 			}
 			out.raw("healthy", truth(healthy))
 			out.int("failures", int64(failures))
-			out.int("running", u.running.Load())
+			out.int("running", int64(u.gate.Inside()))
 			if lastErr != "" {
 				out.text("last_error", lastErr)
 			}

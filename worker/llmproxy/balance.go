@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/aglq/aglq/worker/limit"
 )
 
 // table is a model table in use. It does not change; a reload makes another one,
@@ -18,14 +20,13 @@ type model struct {
 	name      string
 	upstreams []*upstream
 	turn      atomic.Uint32
-	line      line // of calls that wait for an upstream to be free
+	line      limit.Line // of calls that wait for an upstream to be free
 }
 
 // upstream is an entry with what is known of it.
 type upstream struct {
 	Entry
-	running atomic.Int64 // calls
-	minute  window
+	gate *limit.Gate // of its calls
 
 	mu       sync.Mutex
 	failures int       // in a row
@@ -61,8 +62,7 @@ func newTable(entries []Entry, old *table) *table {
 		}
 		u := known[string(e.text)]
 		if u == nil || len(e.text) == 0 {
-			u = &upstream{Entry: e}
-			u.minute.limit = e.RPM
+			u = &upstream{Entry: e, gate: limit.NewGate(limit.Rule{AtATime: e.Concurrency, Calls: e.RPM, Per: time.Minute})}
 		}
 		delete(known, string(e.text)) // an entry given twice is two upstreams
 		m.upstreams = append(m.upstreams, u)

@@ -242,9 +242,15 @@ func (c *call) forward() error {
 	}
 }
 
-// hold makes the call of an upstream that was acquired, and releases it.
+// hold makes the call of an upstream that was acquired, and releases it. The slot
+// over all models comes last, so that none of them waits for another one.
 func (c *call) hold(u *upstream) (*retry, error) {
 	defer c.model.release(u)
+	leave, err := c.p.opts.Limit.Take(c.ctx, c.p.opts.LimitWait)
+	if err != nil {
+		return nil, overLimit(err, "the proxy is at its limit of calls over all models: try again later, or raise --limit llm")
+	}
+	defer leave()
 	c.upstream = u
 	return c.try(u, c.retries >= c.p.opts.Retries)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/worker/limit"
 )
 
 // Store is what the proxy needs of a store: numbers for calls, a place for
@@ -71,6 +72,9 @@ type Options struct {
 	// MaxConcurrency bounds the calls at a time; 0 is no bound. What is above is
 	// refused with status 429.
 	MaxConcurrency int
+	// Limit bounds the calls of upstreams, over all models; nil is no bound. What is
+	// above waits as at a model's own limits.
+	Limit *limit.Group
 	// LimitWait is how long a call waits for a model that is at its limits before
 	// it is refused with status 429; 0 is DefaultLimitWait, less than 0 not at all.
 	LimitWait time.Duration
