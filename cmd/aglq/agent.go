@@ -2,12 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"math"
+	"os"
+	"sync"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/aglq/aglq/worker"
+	"github.com/aglq/aglq/worker/limit"
 )
 
 // agentFlags say how the agent is run.
@@ -24,7 +30,85 @@ func agentFlags() []cli.Flag {
 			Name: "max-tasks-per-child", DefaultText: "unlimited", Validator: within(0, math.MaxInt),
 			Usage: "`NUMBER` of tasks after which another program takes the place of one of the pool; 0 is unlimited",
 		},
+		&cli.StringSliceFlag{
+			Name: "limit", DefaultText: "none", Validator: validLimits,
+			Usage: "`NAME=LIMIT` over all agents of this process: at a time, as llm=64, or in a time, as llm=100/m; task bounds " +
+				"the tasks themselves, llm the calls through the LLM proxy of aglq run, others what agents take slots of",
+		},
+		&cli.StringFlag{
+			Name: "dump-spans", Usage: "append the spans of each attempt that ends to this `FILE`, JSON, one a line; - is standard output",
+		},
 	}
+}
+
+func validLimits(texts []string) error {
+	_, err := limit.Parse(texts)
+	return err
+}
+
+// extras are what workers have besides their agents.
+type extras struct {
+	limits *limit.Set
+	slots  *limit.Server // nil without limits
+	hooks  []worker.Hooks
+	dump   io.Closer // nil for none
+}
+
+// newExtras makes what the options ask for.
+func (a *app) newExtras(cmd *cli.Command) (*extras, error) {
+	x := &extras{}
+	var err error
+	if x.limits, err = limit.Parse(cmd.StringSlice("limit")); err != nil {
+		return nil, err
+	}
+	if path := cmd.String("dump-spans"); path != "" {
+		out := a.stdout
+		if path != "-" {
+			file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
+			if err != nil {
+				return nil, fmt.Errorf("opening the file of --dump-spans: %w", err)
+			}
+			out, x.dump = file, file
+		}
+		x.hooks = append(x.hooks, dumpSpans(out))
+	}
+	if len(x.limits.Names()) > 0 {
+		if x.slots, err = limit.Listen(); err != nil {
+			return nil, errors.Join(err, x.close())
+		}
+	}
+	return x, nil
+}
+
+func (x *extras) close() error {
+	if x.slots != nil {
+		x.slots.Close()
+	}
+	if x.dump != nil {
+		return x.dump.Close()
+	}
+	return nil
+}
+
+// dumpSpans writes the spans of each attempt that ends.
+func dumpSpans(out io.Writer) worker.Hooks {
+	var mu sync.Mutex
+	return worker.Hooks{OnRolloutEnd: func(ctx context.Context, t *worker.Task, _ worker.End) error {
+		spans, err := t.Spans(ctx)
+		if err != nil {
+			return err
+		}
+		var lines []byte
+		for i := range spans {
+			lines = append(spans[i].AppendJSON(lines), '\n')
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if _, err := out.Write(lines); err != nil {
+			return fmt.Errorf("writing spans: %w", err)
+		}
+		return nil
+	}}
 }
 
 // needAgent checks that there is an agent to run, by one way only.

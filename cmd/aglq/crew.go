@@ -22,30 +22,16 @@ type crew struct {
 
 // startWorkers starts the workers that the options ask for. They end by
 // themselves, when they are drained, or at once with the second signal. Llm is
-// the proxy that their agents call, nil for none.
-func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url string, llm *llmServer) *crew {
+// the proxy that their agents call, nil for none; x must outlive them.
+func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url string, llm *llmServer, x *extras) *crew {
 	log := logs.of("worker")
 	handler, closeAgent := a.agentHandler(cmd, llm, log)
 	ctx, stop := context.WithCancel(a.signals.hard)
 	c := &crew{stop: stop, ended: make(chan struct{})}
 	for _, id := range workerIDs(cmd.String("worker-id"), cmd.Int("n-runners")) {
-		c.members = append(c.members, worker.New(s, handler, worker.Options{
-			ID:                id,
-			Version:           version(),
-			Concurrency:       cmd.Int("concurrency"),
-			MaxRollouts:       cmd.Int("max-rollouts"),
-			PollInterval:      max(cmd.Duration("poll-interval"), time.Millisecond),
-			Jitter:            zeroIsNone(cmd.Duration("interval-jitter")),
-			HeartbeatInterval: zeroIsNone(cmd.Duration("heartbeat-interval")),
-			TaskTimeout:       cmd.Duration("task-timeout"),
-			DrainTimeout:      zeroIsNone(cmd.Duration("drain-timeout")),
-			ExitWhenIdle:      cmd.Duration("exit-when-idle"),
-			ExitWhenStoreGone: zeroIsNone(cmd.Duration("exit-when-store-gone")),
-			StoreURL:          url,
-			SpillDir:          cmd.String("span-spill-dir"),
-			Logger:            log,
-			Observer:          a.workerObserver(cmd),
-		}))
+		o := a.workerOptions(cmd, url, x)
+		o.ID, o.Logger = id, log
+		c.members = append(c.members, worker.New(s, handler, o))
 	}
 	errs := make([]error, len(c.members))
 	var running sync.WaitGroup
@@ -59,6 +45,28 @@ func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url stri
 		c.err = errors.Join(errs...)
 	}()
 	return c
+}
+
+// workerOptions are what the options ask for, but for the id and the log.
+func (a *app) workerOptions(cmd *cli.Command, url string, x *extras) worker.Options {
+	return worker.Options{
+		Version:           version(),
+		Concurrency:       cmd.Int("concurrency"),
+		MaxRollouts:       cmd.Int("max-rollouts"),
+		PollInterval:      max(cmd.Duration("poll-interval"), time.Millisecond),
+		Jitter:            zeroIsNone(cmd.Duration("interval-jitter")),
+		HeartbeatInterval: zeroIsNone(cmd.Duration("heartbeat-interval")),
+		TaskTimeout:       cmd.Duration("task-timeout"),
+		DrainTimeout:      zeroIsNone(cmd.Duration("drain-timeout")),
+		ExitWhenIdle:      cmd.Duration("exit-when-idle"),
+		ExitWhenStoreGone: zeroIsNone(cmd.Duration("exit-when-store-gone")),
+		StoreURL:          url,
+		SpillDir:          cmd.String("span-spill-dir"),
+		Limits:            x.limits,
+		Slots:             x.slots,
+		Hooks:             x.hooks,
+		Observer:          a.workerObserver(cmd),
+	}
 }
 
 // zeroIsNone turns an option's 0 into what switches something off in worker

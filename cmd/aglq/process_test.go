@@ -131,12 +131,20 @@ func TestWorkerDrains(t *testing.T) {
 
 // TestWorkerStopsAtOnce gives the second signal: the agent and its children end.
 func TestWorkerStopsAtOnce(t *testing.T) {
-	t.Parallel()
+	for _, bridge := range []string{"exec", "pool"} {
+		t.Run(bridge, func(t *testing.T) {
+			t.Parallel()
+			workerStopsAtOnce(t, bridge)
+		})
+	}
+}
+
+func workerStopsAtOnce(t *testing.T, bridge string) {
 	url := start(t, nil, storeArgs()...).url()
 	dir := t.TempDir()
 	aglq(t, url, "enqueue", write(t, "tasks.jsonl", tasks(1)))
 	agent := fmt.Sprintf("sleep 600 & echo $! > %[1]s/pid.new; mv %[1]s/pid.new %[1]s/pid; wait", dir)
-	w := start(t, nil, "worker", "--store-url", url, "--", "sh", "-c", agent)
+	w := start(t, nil, "worker", "--store-url", url, "--bridge", bridge, "--", "sh", "-c", agent)
 	until(t, "the agent to begin", func() bool { return exists(filepath.Join(dir, "pid")) })
 	w.signal(syscall.SIGINT)
 	w.signal(syscall.SIGTERM)
@@ -158,6 +166,43 @@ func TestWorkerStopsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the agent's child to end", func() bool { return gone(pid) })
+}
+
+// TestWorkerDrainsAPool ends a worker whose agent stays: the task ends well, and so
+// does the agent, by the end of its input.
+func TestWorkerDrainsAPool(t *testing.T) {
+	t.Parallel()
+	url := start(t, nil, storeArgs()...).url()
+	dir := t.TempDir()
+	id := strings.TrimSpace(aglq(t, url, "enqueue", write(t, "tasks.jsonl", tasks(1))))
+	agent := fmt.Sprintf(`while read -r line; do id=${line#*\"id\":\"}; id=${id%%%%\"*}; touch %[1]s/begun
+until [ -e %[1]s/end ]; do sleep 0.05; done; echo "{\"id\":\"$id\",\"reward\":1}"; done; touch %[1]s/over`, dir)
+	w := start(t, nil, "worker", "--store-url", url, "--bridge", "pool", "--", "sh", "-c", agent)
+	until(t, "the agent to begin", func() bool { return exists(filepath.Join(dir, "begun")) })
+	w.signal(syscall.SIGTERM)
+	if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	w.exit(143)
+	if text := aglq(t, url, "rollouts", "show", id, "--json"); !strings.Contains(text, `"status":"succeeded"`) {
+		t.Errorf("the drained rollout: %s", text)
+	}
+	if !exists(filepath.Join(dir, "over")) {
+		t.Error("the agent did not see the end of its input")
+	}
+}
+
+// TestOnceIsInterrupted ends the agent of a single task by the first signal.
+func TestOnceIsInterrupted(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "begun")
+	w := start(t, nil, "worker", "--once", "--input", "1", "--", "sh", "-c", "echo $$ > "+file+"; sleep 600")
+	until(t, "the agent to begin", func() bool { return exists(file) })
+	w.signal(syscall.SIGINT)
+	w.exit(130)
+	if text := w.out.String(); !strings.Contains(text, "error: worker stopped") {
+		t.Errorf("said: %s", text)
+	}
 }
 
 // gone reports whether a process has ended, reaped or not.

@@ -176,20 +176,29 @@ func runStoreURL(cmd *cli.Command) (string, error) {
 // workers where that is asked for.
 func (a *app) runRoles(
 	ctx context.Context, cmd *cli.Command, logs *logs, roles roles, algorithms, workersOwn queue.Store, url string,
-) error {
-	if !roles.runner || !llmWanted(cmd, llmPrefix) {
-		return a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, nil)
+) (err error) {
+	if !roles.runner {
+		return a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, nil, nil)
+	}
+	x, err := a.newExtras(cmd)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, x.close()) }()
+	if !llmWanted(cmd, llmPrefix) {
+		return a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, nil, x)
 	}
 	o, err := llmOptions(cmd, llmPrefix)
 	if err != nil {
 		return err
 	}
+	o.Limit = x.limits.Group("llm")
 	// Agents that drain still need it.
 	llm, err := a.startLLMProxy(a.signals.hard, workersOwn, o, "127.0.0.1", cmd.Int(llmPrefix+"port"), logs.of("llm-proxy"))
 	if err != nil {
 		return err
 	}
-	err = a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, llm)
+	err = a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, llm, x)
 	return errors.Join(err, llm.close())
 }
 
@@ -198,11 +207,12 @@ func (a *app) runRoles(
 // hold. Workers have a client of their own, with their own idea of when a store
 // is gone.
 func (a *app) runParts(
-	ctx context.Context, cmd *cli.Command, logs *logs, roles roles, algorithms, workersOwn queue.Store, url string, llm *llmServer,
+	ctx context.Context, cmd *cli.Command, logs *logs, roles roles, algorithms, workersOwn queue.Store, url string,
+	llm *llmServer, x *extras,
 ) error {
 	var workers *crew
 	if roles.runner {
-		workers = a.startWorkers(cmd, logs, workersOwn, url, llm)
+		workers = a.startWorkers(cmd, logs, workersOwn, url, llm, x)
 		if !roles.algorithm {
 			return workers.wait(ctx)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/aglq/aglq/metrics"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
+	"github.com/aglq/aglq/queue/httpapi"
 	"github.com/aglq/aglq/queue/store"
 )
 
@@ -99,23 +100,30 @@ func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (
 		return nil, err
 	}
 	s := store.New(backend, storeOptions(cmd, log, recorder))
-	ctx, stop := context.WithCancel(a.signals.hard) // agents that drain still need the server
-	server := &server{
-		store: s, queue: s, url: accessURL(host, listener.Addr()), log: log, app: a, stop: stop, ended: make(chan error, 1),
-	}
 	if recorder != nil {
 		recorder.Watch(backend, metrics.WatchOptions{Silence: cmd.Duration("worker-ttl")})
+	}
+	server, ctx := a.serve(s, newAPI(cmd, s, recorder, logs.of("http")), listener, host, log)
+	if recorder != nil {
 		server.queue = recorder.Store(s)
 	}
 	if backend.Shared() {
 		server.ballast = make([]byte, ballastSize)
 	}
-	handler := newAPI(cmd, s, recorder, logs.of("http"))
-	go func() { server.ended <- handler.Serve(ctx, listener) }()
 	log.Info("listening", "address", listener.Addr().String(), "url", server.url, "dashboard", server.url+"/",
 		"backend", cmd.String("backend"))
 	server.probing.Go(func() { server.probe(ctx) })
 	return server, nil
+}
+
+// serve answers at a listener until the server is closed; its context ends then.
+func (a *app) serve(s *store.Store, api *httpapi.Server, listener net.Listener, host string, log *slog.Logger) (*server, context.Context) {
+	ctx, stop := context.WithCancel(a.signals.hard) // agents that drain still need the server
+	server := &server{
+		store: s, queue: s, url: accessURL(host, listener.Addr()), log: log, app: a, stop: stop, ended: make(chan error, 1),
+	}
+	go func() { server.ended <- api.Serve(ctx, listener) }()
+	return server, ctx
 }
 
 func openBackend(ctx context.Context, cmd *cli.Command, log *slog.Logger, recorder *metrics.Recorder) (collections.Backend, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v3"
@@ -16,7 +17,7 @@ func (a *app) workerCommand() *cli.Command {
 		Description: "The command after -- is started once a rollout: its task is JSON on standard input, its reward the\n" +
 			"last line of standard output. With --bridge pool it stays, and is told of each task by a line; with --http a\n" +
 			"server is asked, and there is no command. The first signal lets running agents end, the second stops them.",
-		Flags:  flags([]cli.Flag{storeURLFlag()}, agentFlags(), workerFlags(), workerExitFlags(), []cli.Flag{metricsAddrFlag()}, logFlags()),
+		Flags:  flags([]cli.Flag{storeURLFlag()}, onceFlags(), agentFlags(), workerFlags(), workerExitFlags(), []cli.Flag{metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.worker),
 	}
 }
@@ -34,12 +35,20 @@ func workerExitFlags() []cli.Flag {
 	}
 }
 
-func (a *app) worker(ctx context.Context, cmd *cli.Command) error {
+func (a *app) worker(ctx context.Context, cmd *cli.Command) (err error) {
 	if cmd.Args().Present() {
 		return usagef(cmd, "%q is not expected here: the agent's command comes after --", cmd.Args().First())
 	}
 	if err := a.needAgent(cmd); err != nil {
 		return err
+	}
+	if cmd.Bool("once") {
+		return a.once(ctx, cmd)
+	}
+	for _, name := range onceOnly {
+		if cmd.IsSet(name) {
+			return usagef(cmd, "--%s is for --once: other tasks come from the queue", name)
+		}
 	}
 	url, err := storeURL(cmd)
 	if err != nil {
@@ -51,9 +60,14 @@ func (a *app) worker(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	defer stop()
+	x, err := a.newExtras(cmd)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, x.close()) }()
 	s := client.New(url, client.Options{})
 	defer s.Close()
-	return a.startWorkers(cmd, logs, s, url, nil).wait(ctx)
+	return a.startWorkers(cmd, logs, s, url, nil, x).wait(ctx)
 }
 
 // workerIDs are the ids of n workers; "" leaves the choice to the worker.
