@@ -95,7 +95,7 @@ func (b *beats) flush(s *Store) {
 	for i, id := range ids {
 		writes[i] = writeBeats(id, pending[id])
 	}
-	for i, err := range s.changes.doAll(s.asCaller(context.Background(), beatCaller), writes) {
+	for i, err := range s.changes.DoAll(s.asCaller(context.Background(), beatCaller), writes) {
 		if err != nil {
 			s.log.Warn("heartbeats not written yet", "rollout_id", ids[i], "error", err)
 			b.giveBack(ids[i], pending[ids[i]])

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/groupcommit"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -75,7 +76,7 @@ type section struct {
 
 // do makes one change, whose records need not change together.
 func (s *Store) do(ctx context.Context, c *change) error {
-	err := s.recalling(ctx, c, &s.changes)
+	err := s.recalling(ctx, c, s.changes)
 	if errors.Is(err, collections.ErrTogether) {
 		return s.doTogether(ctx, c)
 	}
@@ -84,14 +85,14 @@ func (s *Store) do(ctx context.Context, c *change) error {
 
 // doTogether makes one change whole or not at all.
 func (s *Store) doTogether(ctx context.Context, c *change) error {
-	return s.recalling(ctx, c, &s.sections)
+	return s.recalling(ctx, c, s.sections)
 }
 
 // recalling makes a change in a lane, and recalls finished rollouts where it has
 // to. Nobody else in the lane waits for that.
-func (s *Store) recalling(ctx context.Context, c *change, lane *group[*change]) error {
+func (s *Store) recalling(ctx context.Context, c *change, lane *groupcommit.Group[*change]) error {
 	for {
-		err := lane.do(ctx, c)
+		err := lane.Do(ctx, c)
 		if !errors.Is(err, collections.ErrRemembered) {
 			return err
 		}
@@ -103,8 +104,8 @@ func (s *Store) recalling(ctx context.Context, c *change, lane *group[*change]) 
 
 // commitChanges writes a batch record by record. Calls whose records others have
 // changed meanwhile run again.
-func (s *Store) commitChanges(batch []*call[*change]) {
-	ctx, cancel := s.commitContext(batch[0].ctx)
+func (s *Store) commitChanges(batch []*groupcommit.Call[*change]) {
+	ctx, cancel := s.commitContext(batch[0].Ctx)
 	defer cancel()
 	for len(batch) > 0 {
 		var sec *section
@@ -114,7 +115,7 @@ func (s *Store) commitChanges(batch []*call[*change]) {
 		})
 		if err != nil {
 			for _, c := range batch {
-				c.err = err
+				c.Err = err
 			}
 			s.look() // some may have been written all the same
 			return
@@ -126,20 +127,20 @@ func (s *Store) commitChanges(batch []*call[*change]) {
 
 // settled passes on what calls mean for workers, and returns those that run
 // again.
-func (s *Store) settled(batch []*call[*change], lost collections.Lost) (again []*call[*change]) {
+func (s *Store) settled(batch []*groupcommit.Call[*change], lost collections.Lost) (again []*groupcommit.Call[*change]) {
 	for _, c := range batch {
-		if c.item.again(lost) {
+		if c.Item.again(lost) {
 			again = append(again, c)
-		} else if c.err == nil {
-			s.roster.add(c.item.duties)
+		} else if c.Err == nil {
+			s.roster.add(c.Item.duties)
 		}
 	}
 	return again
 }
 
 // commitSections writes a batch as one section.
-func (s *Store) commitSections(batch []*call[*change]) {
-	ctx, cancel := s.commitContext(batch[0].ctx)
+func (s *Store) commitSections(batch []*groupcommit.Call[*change]) {
+	ctx, cancel := s.commitContext(batch[0].Ctx)
 	defer cancel()
 	err := s.commitTogether(ctx, batch)
 	if err == nil {
@@ -149,13 +150,13 @@ func (s *Store) commitSections(batch []*call[*change]) {
 	if len(batch) > 1 && !passing(err) {
 		for i := range batch {
 			if err := s.commitTogether(ctx, batch[i:i+1]); err != nil {
-				batch[i].err = err
+				batch[i].Err = err
 			}
 		}
 		return
 	}
 	for _, c := range batch {
-		c.err = err
+		c.Err = err
 	}
 	s.look()
 }
@@ -171,7 +172,7 @@ func passing(err error) bool {
 
 // commitTogether writes a batch as one section and wakes those it concerns. It
 // returns an error when nothing was written, or nobody knows.
-func (s *Store) commitTogether(ctx context.Context, batch []*call[*change]) error {
+func (s *Store) commitTogether(ctx context.Context, batch []*groupcommit.Call[*change]) error {
 	var sec *section
 	err := s.backend.Atomic(ctx, func(tx collections.Tx) (err error) {
 		sec, err = s.runAll(tx, batch, true)
@@ -185,7 +186,7 @@ func (s *Store) commitTogether(ctx context.Context, batch []*call[*change]) erro
 	return nil
 }
 
-func (s *Store) runAll(tx collections.Tx, batch []*call[*change], together bool) (*section, error) {
+func (s *Store) runAll(tx collections.Tx, batch []*groupcommit.Call[*change], together bool) (*section, error) {
 	sec := &section{Tx: tx, now: s.seconds(), together: together}
 	heard := s.claims.looks() // before anything is read
 	if err := prefetch(tx, batch); err != nil {
@@ -193,7 +194,7 @@ func (s *Store) runAll(tx collections.Tx, batch []*call[*change], together bool)
 	}
 	wanted := 0
 	for _, c := range batch {
-		wanted += c.item.claim
+		wanted += c.Item.claim
 	}
 	if wanted > 0 {
 		n, err := sec.shareHead(batch, wanted)
@@ -203,17 +204,17 @@ func (s *Store) runAll(tx collections.Tx, batch []*call[*change], together bool)
 		s.claims.found(n, heard)
 	}
 	for _, c := range batch {
-		c.err = c.item.runs(sec)
-		if c.err != nil && passing(c.err) {
-			return nil, c.err
+		c.Err = c.Item.runs(sec)
+		if c.Err != nil && passing(c.Err) {
+			return nil, c.Err
 		}
 	}
 	return sec, nil
 }
 
-func prefetch(tx collections.Tx, batch []*call[*change]) error {
+func prefetch(tx collections.Tx, batch []*groupcommit.Call[*change]) error {
 	if len(batch) == 1 {
-		c := batch[0].item
+		c := batch[0].Item
 		if len(c.rollouts) == 0 && len(c.workers) == 0 {
 			return nil
 		}
@@ -221,8 +222,8 @@ func prefetch(tx collections.Tx, batch []*call[*change]) error {
 	}
 	var rollouts, workers []string
 	for _, c := range batch {
-		rollouts = append(rollouts, c.item.rollouts...)
-		workers = append(workers, c.item.workers...)
+		rollouts = append(rollouts, c.Item.rollouts...)
+		workers = append(workers, c.Item.workers...)
 	}
 	if len(rollouts) == 0 && len(workers) == 0 {
 		return nil
@@ -232,15 +233,15 @@ func prefetch(tx collections.Tx, batch []*call[*change]) error {
 
 // shareHead reads the head of the queue once for all claims of the batch and
 // deals it out in their order of arrival. It returns how many there were.
-func (sec *section) shareHead(batch []*call[*change], wanted int) (int, error) {
+func (sec *section) shareHead(batch []*groupcommit.Call[*change], wanted int) (int, error) {
 	head, err := sec.Head(wanted)
 	if err != nil {
 		return 0, err
 	}
 	found := len(head)
 	for _, c := range batch {
-		n := min(c.item.claim, len(head))
-		c.item.claimed = head[:n:n]
+		n := min(c.Item.claim, len(head))
+		c.Item.claimed = head[:n:n]
 		head = head[n:]
 	}
 	return found, nil

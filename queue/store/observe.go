@@ -75,10 +75,10 @@ func (s *Store) observe(o Observer) {
 	if !s.backend.Shared() {
 		return // every call is a commit of its own
 	}
-	s.changes.committed = func(calls int, took time.Duration) { o.Committed(laneChanges, calls, took) }
-	s.sections.committed = func(calls int, took time.Duration) { o.Committed(laneSections, calls, took) }
-	s.spans.committed = func(calls int, took time.Duration) { o.Committed(laneSpans, calls, took) }
-	s.counters.committed = func(calls int, took time.Duration) { o.Committed(laneCounters, calls, took) }
+	s.changes.Committed = func(calls int, took time.Duration) { o.Committed(laneChanges, calls, took) }
+	s.sections.Committed = func(calls int, took time.Duration) { o.Committed(laneSections, calls, took) }
+	s.spans.Committed = func(calls int, took time.Duration) { o.Committed(laneSpans, calls, took) }
+	s.counters.Committed = func(calls int, took time.Duration) { o.Committed(laneCounters, calls, took) }
 }
 
 // asCaller names what the store does under ctx by itself.

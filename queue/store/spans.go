@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/groupcommit"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -136,7 +137,7 @@ func (s *Store) exists(ctx context.Context, ref queue.AttemptRef) error {
 // store inserts spans and files the heartbeats.
 func (s *Store) store(ctx context.Context, spans []queue.Span, attempts *tally) ([]bool, error) {
 	batch := &spanBatch{spans: spans}
-	if err := s.spans.do(ctx, batch); err != nil {
+	if err := s.spans.Do(ctx, batch); err != nil {
 		return nil, err
 	}
 	for i, stored := range batch.stored {
@@ -181,18 +182,18 @@ func (s *Store) commitContext(first context.Context) (context.Context, context.C
 // other: were each a lane of its own, batches would be a third as large. Numbers
 // are issued first, as in the reference: a call that also brings numbers of its
 // own does not push the issued ones up.
-func (s *Store) commitSpans(batch []*call[*spanBatch]) {
-	ctx, cancel := s.commitContext(batch[0].ctx)
+func (s *Store) commitSpans(batch []*groupcommit.Call[*spanBatch]) {
+	ctx, cancel := s.commitContext(batch[0].Ctx)
 	defer cancel()
 	s.numberSpans(ctx, batch, false)
 	batch = unfailed(batch)
 	var raises byRollout
 	for _, c := range batch {
-		s.toRaise(&raises, c.item.spans)
+		s.toRaise(&raises, c.Item.spans)
 	}
 	if err := s.raise(ctx, raises.entries); err != nil {
 		for _, c := range batch {
-			c.err = err
+			c.Err = err
 		}
 		return
 	}
@@ -200,26 +201,26 @@ func (s *Store) commitSpans(batch []*call[*spanBatch]) {
 }
 
 // unfailed are the calls that go on.
-func unfailed(batch []*call[*spanBatch]) []*call[*spanBatch] {
-	failed := func(c *call[*spanBatch]) bool { return c.err != nil }
+func unfailed(batch []*groupcommit.Call[*spanBatch]) []*groupcommit.Call[*spanBatch] {
+	failed := func(c *groupcommit.Call[*spanBatch]) bool { return c.Err != nil }
 	if !slices.ContainsFunc(batch, failed) {
 		return batch
 	}
 	return slices.DeleteFunc(slices.Clone(batch), failed)
 }
 
-func (s *Store) insertSpans(ctx context.Context, batch []*call[*spanBatch]) {
+func (s *Store) insertSpans(ctx context.Context, batch []*groupcommit.Call[*spanBatch]) {
 	if len(batch) == 0 {
 		return
 	}
 	if len(batch) == 1 {
-		batch[0].err = s.insert(ctx, batch[0].item)
+		batch[0].Err = s.insert(ctx, batch[0].Item)
 		return
 	}
 	var all spanBatch
 	for _, c := range batch {
-		all.spans = append(all.spans, c.item.spans...)
-		all.issued = append(all.issued, c.item.issued...)
+		all.spans = append(all.spans, c.Item.spans...)
+		all.issued = append(all.issued, c.Item.issued...)
 		all.issued = append(all.issued, make([]bool, len(all.spans)-len(all.issued))...)
 	}
 	err := s.insert(ctx, &all)
@@ -228,16 +229,16 @@ func (s *Store) insertSpans(ctx context.Context, batch []*call[*spanBatch]) {
 		// duplicates of themselves, so the batch cannot simply be run again: the
 		// backend refuses what it cannot hold before it writes anything.
 		for _, c := range batch {
-			c.err = s.insert(ctx, c.item)
+			c.Err = s.insert(ctx, c.Item)
 		}
 		return
 	}
 	spans, stored := all.spans, all.stored
 	for _, c := range batch {
-		c.err = err
+		c.Err = err
 		if err == nil {
-			n := copy(c.item.spans, spans)
-			c.item.stored, stored = stored[:n:n], stored[n:]
+			n := copy(c.Item.spans, spans)
+			c.Item.stored, stored = stored[:n:n], stored[n:]
 			spans = spans[n:]
 		}
 	}
@@ -261,10 +262,10 @@ func (s *Store) insert(ctx context.Context, b *spanBatch) (err error) {
 		}
 		rest.spans, places = append(rest.spans, span), append(places, i)
 	}
-	again := &call[*spanBatch]{item: &rest, ctx: ctx}
-	s.numberSpans(ctx, []*call[*spanBatch]{again}, true)
-	if again.err != nil {
-		return again.err
+	again := &groupcommit.Call[*spanBatch]{Item: &rest, Ctx: ctx}
+	s.numberSpans(ctx, []*groupcommit.Call[*spanBatch]{again}, true)
+	if again.Err != nil {
+		return again.Err
 	}
 	s.issued.forgetAll()
 	var raises byRollout
@@ -312,11 +313,11 @@ func (s *Store) raise(ctx context.Context, entries []collections.Counter) error 
 // numberSpans numbers the spans of a batch that ask for it, in order of arrival,
 // those of a rollout in one step. An insert that
 // follows makes numbers durable that are not.
-func (s *Store) numberSpans(ctx context.Context, batch []*call[*spanBatch], durable bool) {
+func (s *Store) numberSpans(ctx context.Context, batch []*groupcommit.Call[*spanBatch], durable bool) {
 	var wanted byRollout
 	for _, c := range batch {
-		for i := range c.item.spans {
-			if span := &c.item.spans[i]; span.SequenceID == queue.NumberOnArrival {
+		for i := range c.Item.spans {
+			if span := &c.Item.spans[i]; span.SequenceID == queue.NumberOnArrival {
 				wanted.entries[wanted.find(span.RolloutID)].N++
 			}
 		}
@@ -333,21 +334,21 @@ func (s *Store) numberSpans(ctx context.Context, batch []*call[*spanBatch], dura
 		return
 	}
 	for _, c := range batch {
-		for i := range c.item.spans {
-			span := &c.item.spans[i]
+		for i := range c.Item.spans {
+			span := &c.Item.spans[i]
 			if span.SequenceID != queue.NumberOnArrival {
 				continue
 			}
-			if c.err = err; err != nil {
+			if c.Err = err; err != nil {
 				break
 			}
 			at := wanted.find(span.RolloutID)
 			span.SequenceID = next[at]
 			next[at]++
-			if c.item.issued == nil {
-				c.item.issued = make([]bool, len(c.item.spans))
+			if c.Item.issued == nil {
+				c.Item.issued = make([]bool, len(c.Item.spans))
 			}
-			c.item.issued[i] = true
+			c.Item.issued[i] = true
 		}
 	}
 	if err != nil {
@@ -379,7 +380,7 @@ func (s *Store) NextSequence(ctx context.Context, rolloutID string, n int) (int6
 		return 0, queue.ErrNoNumbers(n)
 	}
 	want := &numbers{Counter: collections.Counter{RolloutID: rolloutID, N: int64(n)}}
-	if err := s.counters.do(ctx, want); err != nil {
+	if err := s.counters.Do(ctx, want); err != nil {
 		return 0, err
 	}
 	s.issued.learn(rolloutID, want.first+int64(n)-1)
@@ -394,21 +395,21 @@ type numbers struct {
 
 // commitNumbers issues the numbers of a batch, one step for each rollout, dealt
 // out in order of arrival.
-func (s *Store) commitNumbers(batch []*call[*numbers]) {
-	ctx, cancel := s.commitContext(batch[0].ctx)
+func (s *Store) commitNumbers(batch []*groupcommit.Call[*numbers]) {
+	ctx, cancel := s.commitContext(batch[0].Ctx)
 	defer cancel()
 	if len(batch) == 1 {
 		c := batch[0]
-		first, err := s.backend.NextSequence(ctx, []collections.Counter{c.item.Counter}, true)
-		if c.err = err; err == nil {
-			c.item.first = first[0]
+		first, err := s.backend.NextSequence(ctx, []collections.Counter{c.Item.Counter}, true)
+		if c.Err = err; err == nil {
+			c.Item.first = first[0]
 		}
 		return
 	}
 	var wanted byRollout
 	for _, c := range batch {
-		at := wanted.find(c.item.RolloutID)
-		wanted.entries[at].N += c.item.N // of at most maxQueue callers: far from an overflow
+		at := wanted.find(c.Item.RolloutID)
+		wanted.entries[at].N += c.Item.N // of at most groupcommit.MaxWaiting callers: far from an overflow
 	}
 	first, err := s.backend.NextSequence(ctx, wanted.entries, true)
 	if err != nil && !passing(err) {
@@ -419,11 +420,11 @@ func (s *Store) commitNumbers(batch []*call[*numbers]) {
 		return
 	}
 	for _, c := range batch {
-		if c.err = err; err != nil {
+		if c.Err = err; err != nil {
 			continue
 		}
-		at := wanted.find(c.item.RolloutID)
-		c.item.first = first[at]
-		first[at] += c.item.N
+		at := wanted.find(c.Item.RolloutID)
+		c.Item.first = first[at]
+		first[at] += c.Item.N
 	}
 }

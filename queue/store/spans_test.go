@@ -10,6 +10,7 @@ import (
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/collections/memory"
+	"github.com/aglq/aglq/internal/groupcommit"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -53,13 +54,13 @@ func TestSpansOfOneCommit(t *testing.T) {
 	}
 	for i, c := range batch {
 		var numbers []int64
-		for _, span := range c.item.spans {
+		for _, span := range c.Item.spans {
 			numbers = append(numbers, span.SequenceID)
 		}
-		if diff := cmp.Diff(want[i].numbers, numbers); diff != "" || c.err != nil {
-			t.Errorf("caller %d: error %v, numbers (-want +got):\n%s", i, c.err, diff)
+		if diff := cmp.Diff(want[i].numbers, numbers); diff != "" || c.Err != nil {
+			t.Errorf("caller %d: error %v, numbers (-want +got):\n%s", i, c.Err, diff)
 		}
-		if diff := cmp.Diff(want[i].stored, c.item.stored); diff != "" {
+		if diff := cmp.Diff(want[i].stored, c.Item.stored); diff != "" {
 			t.Errorf("caller %d: stored (-want +got):\n%s", i, diff)
 		}
 	}
@@ -80,20 +81,20 @@ func TestUsedUpNumbersFailOneCaller(t *testing.T) {
 	}
 	batch := calls([]queue.Span{numbered("a", "1", ask)}, []queue.Span{numbered("full", "1", ask)}, []queue.Span{numbered("full", "2", 9)})
 	s.commitSpans(batch)
-	if queue.KindOf(batch[1].err) != queue.Conflict || batch[1].item.stored != nil {
-		t.Errorf("the caller whose numbers are used up: %v, stored %v", batch[1].err, batch[1].item.stored)
+	if queue.KindOf(batch[1].Err) != queue.Conflict || batch[1].Item.stored != nil {
+		t.Errorf("the caller whose numbers are used up: %v, stored %v", batch[1].Err, batch[1].Item.stored)
 	}
 	for _, i := range []int{0, 2} {
-		if c := batch[i]; c.err != nil || !slices.Equal(c.item.stored, []bool{true}) || c.item.spans[0].SequenceID < 1 {
-			t.Errorf("caller %d: error %v, stored %v, number %d", i, c.err, c.item.stored, c.item.spans[0].SequenceID)
+		if c := batch[i]; c.Err != nil || !slices.Equal(c.Item.stored, []bool{true}) || c.Item.spans[0].SequenceID < 1 {
+			t.Errorf("caller %d: error %v, stored %v, number %d", i, c.Err, c.Item.stored, c.Item.spans[0].SequenceID)
 		}
 	}
 }
 
-func calls(spans ...[]queue.Span) []*call[*spanBatch] {
-	batch := make([]*call[*spanBatch], len(spans))
+func calls(spans ...[]queue.Span) []*groupcommit.Call[*spanBatch] {
+	batch := make([]*groupcommit.Call[*spanBatch], len(spans))
 	for i := range spans {
-		batch[i] = &call[*spanBatch]{ctx: context.Background(), item: &spanBatch{spans: spans[i]}}
+		batch[i] = &groupcommit.Call[*spanBatch]{Ctx: context.Background(), Item: &spanBatch{spans: spans[i]}}
 	}
 	return batch
 }

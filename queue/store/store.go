@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/groupcommit"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -84,10 +85,10 @@ type Store struct {
 	log      *slog.Logger
 	started  time.Time
 
-	changes  group[*change] // written record by record
-	sections group[*change] // written together
-	spans    group[*spanBatch]
-	counters group[*numbers]
+	changes  *groupcommit.Group[*change] // written record by record
+	sections *groupcommit.Group[*change] // written together
+	spans    *groupcommit.Group[*spanBatch]
+	counters *groupcommit.Group[*numbers]
 
 	known   known
 	issued  issued
@@ -127,10 +128,10 @@ func New(backend collections.Backend, o Options) *Store {
 	if backend.Shared() {
 		parallel = remote
 	}
-	s.changes.configure(s.commitChanges, (*change).weight, parallel.changes)
-	s.sections.configure(s.commitSections, (*change).weight, parallel.changes)
-	s.spans.configure(s.commitSpans, (*spanBatch).weight, parallel.spans)
-	s.counters.configure(s.commitNumbers, nil, parallel.counters)
+	s.changes = groupcommit.New(s.commitChanges, (*change).weight, parallel.changes)
+	s.sections = groupcommit.New(s.commitSections, (*change).weight, parallel.changes)
+	s.spans = groupcommit.New(s.commitSpans, (*spanBatch).weight, parallel.spans)
+	s.counters = groupcommit.New(s.commitNumbers, nil, parallel.counters)
 	s.observe(o.Observer)
 	s.known.limit, s.issued.limit, s.roster.written.limit = 100_000, 100_000, 10_000
 	s.beats.wake = make(chan struct{}, 1)
@@ -171,10 +172,10 @@ func (s *Store) Close(ctx context.Context) error {
 	s.running.Wait()
 	s.beats.flush(s)
 	s.roster.flush(s)
-	s.changes.wait()
-	s.sections.wait()
-	s.spans.wait()
-	s.counters.wait()
+	s.changes.Wait()
+	s.sections.Wait()
+	s.spans.Wait()
+	s.counters.Wait()
 	return s.backend.Close(ctx)
 }
 

@@ -1,6 +1,6 @@
 //go:build !race
 
-package store
+package groupcommit
 
 import (
 	"context"
@@ -10,14 +10,14 @@ import (
 // TestGroupAllocations keeps a call that is committed alone within its budget:
 // the call, the batch of it, and what guards the commit.
 func TestGroupAllocations(t *testing.T) {
-	g := lane(func([]*call[int]) {})
+	g := lane(func([]*Call[int]) {})
 	got := testing.AllocsPerRun(200, func() {
-		if err := g.do(context.Background(), 1); err != nil {
+		if err := g.Do(context.Background(), 1); err != nil {
 			t.Fatal(err)
 		}
 	})
 	if got > 3 {
 		t.Errorf("%.0f allocations, budget 3", got)
 	}
-	g.wait()
+	g.Wait()
 }

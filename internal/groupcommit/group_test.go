@@ -1,4 +1,4 @@
-package store
+package groupcommit
 
 import (
 	"context"
@@ -9,10 +9,8 @@ import (
 	"github.com/aglq/aglq/queue"
 )
 
-func lane(commit func([]*call[int])) *group[int] {
-	g := new(group[int])
-	g.configure(commit, nil, 1)
-	return g
+func lane(commit func([]*Call[int])) *Group[int] {
+	return New(commit, nil, 1)
 }
 
 // What arrives during a commit is written together by the next one, and each
@@ -22,21 +20,21 @@ func TestGroupGathers(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	var sizes []int
 	g := lane(nil)
-	g.commit = func(batch []*call[int]) {
+	g.commit = func(batch []*Call[int]) {
 		if len(sizes) == 0 {
 			close(entered)
 			<-release
 		}
 		sizes = append(sizes, len(batch))
 		for _, c := range batch {
-			if c.item%2 == 1 {
-				c.err = odd
+			if c.Item%2 == 1 {
+				c.Err = odd
 			}
 		}
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := g.do(t.Context(), 0); err != nil {
+		if err := g.Do(t.Context(), 0); err != nil {
 			t.Error(err)
 		}
 	})
@@ -44,7 +42,7 @@ func TestGroupGathers(t *testing.T) {
 	const callers = 10
 	for i := range callers {
 		wg.Go(func() {
-			if err := g.do(t.Context(), i); errors.Is(err, odd) != (i%2 == 1) {
+			if err := g.Do(t.Context(), i); errors.Is(err, odd) != (i%2 == 1) {
 				t.Errorf("caller %d got %v", i, err)
 			}
 		})
@@ -56,7 +54,7 @@ func TestGroupGathers(t *testing.T) {
 	}
 	close(release)
 	wg.Wait()
-	g.wait()
+	g.Wait()
 	if len(sizes) != 2 || sizes[0] != 1 || sizes[1] != callers {
 		t.Errorf("the commits held %v calls", sizes)
 	}
@@ -67,9 +65,9 @@ func TestGroupWithdraws(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	var items []int
 	g := lane(nil)
-	g.commit = func(batch []*call[int]) {
+	g.commit = func(batch []*Call[int]) {
 		for _, c := range batch {
-			items = append(items, c.item)
+			items = append(items, c.Item)
 		}
 		if len(items) == 1 {
 			close(entered)
@@ -77,16 +75,16 @@ func TestGroupWithdraws(t *testing.T) {
 		}
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = g.do(t.Context(), 1) })
+	wg.Go(func() { _ = g.Do(t.Context(), 1) })
 	<-entered
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := g.do(ctx, 2); !errors.Is(err, context.Canceled) {
+	if err := g.Do(ctx, 2); !errors.Is(err, context.Canceled) {
 		t.Errorf("the withdrawn call got %v", err)
 	}
 	close(release)
 	wg.Wait()
-	g.wait()
+	g.Wait()
 	if len(items) != 1 {
 		t.Errorf("committed %v", items)
 	}
@@ -94,15 +92,15 @@ func TestGroupWithdraws(t *testing.T) {
 
 // A commit that panics fails its calls and leaves the lane usable.
 func TestGroupSurvivesAPanic(t *testing.T) {
-	g := lane(func(batch []*call[int]) {
-		if batch[0].item == 13 {
+	g := lane(func(batch []*Call[int]) {
+		if batch[0].Item == 13 {
 			panic("unlucky")
 		}
 	})
-	if err := g.do(t.Context(), 13); queue.KindOf(err) != queue.Internal {
+	if err := g.Do(t.Context(), 13); queue.KindOf(err) != queue.Internal {
 		t.Errorf("the call got %v", err)
 	}
-	if err := g.do(t.Context(), 1); err != nil {
+	if err := g.Do(t.Context(), 1); err != nil {
 		t.Errorf("the next call got %v", err)
 	}
 }
