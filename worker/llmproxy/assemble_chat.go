@@ -50,6 +50,16 @@ type chatCall struct {
 // maxChoices bounds the numbers that an upstream gives its choices and calls.
 const maxChoices = 1024
 
+// placeIn is the number of a choice, a call or a block, 0 where it has none.
+func placeIn(item rawjson.Value) (index int64, ok bool) {
+	v := present(item.Get("index"))
+	if v == nil {
+		return 0, true
+	}
+	index, ok = v.Int()
+	return index, ok && index >= 0 && index < maxChoices
+}
+
 func (a *chatAssembler) done() { a.ended = true }
 
 func (a *chatAssembler) failure() rawjson.Value { return a.err }
@@ -97,8 +107,8 @@ func (a *chatAssembler) add(_ string, chunk rawjson.Value) {
 }
 
 func (a *chatAssembler) addChoice(item rawjson.Value) {
-	index, _ := item.Get("index").Int()
-	if index < 0 || index >= maxChoices {
+	index, ok := placeIn(item)
+	if !ok {
 		return
 	}
 	for int64(len(a.choices)) <= index {
@@ -155,8 +165,8 @@ func reasoningOf(v rawjson.Value) string {
 }
 
 func (c *chatChoice) addCall(item rawjson.Value) {
-	index, _ := item.Get("index").Int()
-	if index < 0 || index >= maxChoices {
+	index, ok := placeIn(item)
+	if !ok {
 		return
 	}
 	for int64(len(c.calls)) <= index {

@@ -57,8 +57,8 @@ func (a *messageAssembler) add(_ string, event rawjson.Value) {
 }
 
 func (a *messageAssembler) block(event rawjson.Value) *messageBlock {
-	index, _ := event.Get("index").Int()
-	if index < 0 || index >= maxChoices {
+	index, ok := placeIn(event)
+	if !ok {
 		return nil
 	}
 	for int64(len(a.blocks)) <= index {

@@ -1,9 +1,12 @@
 package llmproxy
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/aglq/aglq/queue"
 )
@@ -31,6 +34,23 @@ func attribute(r *http.Request) (ref queue.AttemptRef, path string) {
 	}
 	ref, _ = refOfKey(presentedKey(r))
 	return ref, path
+}
+
+// maxID bounds the ids that a call may name, in bytes: they are kept with each of
+// its spans.
+const maxID = 256
+
+// checkRef refuses ids that no store gives.
+func checkRef(ref queue.AttemptRef) error {
+	for _, id := range []string{ref.RolloutID, ref.AttemptID} {
+		if len(id) > maxID || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) {
+			return &refusal{
+				status: http.StatusBadRequest, kind: "invalid_request_error",
+				msg: fmt.Sprintf("%.80q is no id of a rollout or an attempt: an id is printable text of at most %d bytes", id, maxID),
+			}
+		}
+	}
+	return nil
 }
 
 // refOfPath cuts /rollout/R/attempt/A off an escaped path.

@@ -70,6 +70,10 @@ func (p *Proxy) serveCall(w http.ResponseWriter, r *http.Request, e endpoint, re
 	defer cancel(nil)
 	defer context.AfterFunc(p.ending, func() { cancel(errShutdown) })()
 	c := &call{p: p, w: w, r: r, ctx: ctx, endpoint: e, wire: e, ref: ref, began: time.Now()}
+	if err := checkRef(ref); err != nil {
+		c.refuse(err)
+		return
+	}
 	if p.spans != nil && e != countTokens {
 		if ref.RolloutID != "" {
 			c.number = p.numbers.ask(ref.RolloutID)

@@ -16,8 +16,6 @@ import (
 
 const (
 	maxErrorBody = 1 << 20
-	// maxAnswer bounds an answer that is not a stream, in bytes.
-	maxAnswer = 256 << 20
 	// clientStall is how long a client may take no bytes of its answer.
 	clientStall = time.Minute
 )
@@ -46,17 +44,25 @@ func (c *call) deliver(u *upstream, ctx context.Context, resp *http.Response, si
 		c.deliverStream(u, ctx, resp, silence)
 		return nil, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(&watchedReader{resp.Body, silence}, maxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(&watchedReader{resp.Body, silence}, c.p.opts.MaxAnswer+1))
 	if err != nil {
 		return c.lost(u, ctx, err, OutcomeTruncated)
 	}
 	c.firstByte = time.Now()
-	if len(body) > maxAnswer {
-		c.settle(OutcomeUpstreamError, "the answer is too large")
-		return nil, fmt.Errorf("the upstream's answer is larger than %d bytes", maxAnswer)
+	if err := c.tooMuch(int64(len(body))); err != nil {
+		c.settle(OutcomeTruncated, err.Error())
+		return nil, err
 	}
 	u.succeeded()
 	return nil, c.deliverWhole(u, resp.Header, body)
+}
+
+// tooMuch is the error of an answer of more bytes than are taken.
+func (c *call) tooMuch(n int64) error {
+	if n <= c.p.opts.MaxAnswer {
+		return nil
+	}
+	return fmt.Errorf("the upstream's answer is larger than %d bytes", c.p.opts.MaxAnswer)
 }
 
 // deliverError hands on an error of the upstream's.
@@ -90,20 +96,21 @@ func (c *call) deliverError(u *upstream, resp *http.Response) error {
 // deliverWhole hands on an answer that is not a stream. It is recorded before
 // the client has it, so that its spans are on their way first.
 func (c *call) deliverWhole(u *upstream, header http.Header, body []byte) error {
-	answer, err := rawjson.Parse(body)
+	const notJSON = "the answer is not a JSON object"
+	answer, err := parseForeign(body)
 	c.status = http.StatusOK
 	switch {
-	case err == nil:
+	case err == nil && answer.Kind() == rawjson.KindObject:
 		c.answer = answer
 		if failure := present(answer.Get("error")); failure != nil { // some say 200 to it
 			c.settle(OutcomeUpstreamError, upstreamMessage(body))
 		}
 		c.settle(OutcomeOK, "")
 	case c.endpoint != c.wire:
-		c.settle(OutcomeUpstreamError, "the answer is not JSON")
-		return errors.New("the upstream's answer is not JSON")
+		c.settle(OutcomeUpstreamError, notJSON)
+		return errors.New("of the upstream: " + notJSON)
 	default:
-		c.settle(OutcomeUpstreamError, "the answer is not JSON")
+		c.settle(OutcomeUpstreamError, notJSON)
 	}
 	kind := header.Get("Content-Type")
 	if c.endpoint != c.wire {
@@ -148,9 +155,11 @@ func (r *watchedReader) Read(p []byte) (int, error) {
 
 var streamBuffers = sync.Pool{New: func() any { b := make([]byte, 8<<10); return &b }}
 
-// streamWriter writes to the client at once.
+// streamWriter writes to the client at once. Meanwhile no upstream is watched:
+// a slow client is not its fault.
 type streamWriter struct {
 	w       http.ResponseWriter
+	silence *watch
 	control *http.ResponseController
 	copied  []byte // what was written, where that is kept
 	keep    int    // how much may be kept
@@ -162,6 +171,8 @@ func (s *streamWriter) Write(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
+	s.silence.stop()
+	defer s.silence.reset()
 	_ = s.control.SetWriteDeadline(time.Now().Add(clientStall)) // recorders of tests have none
 	_, s.err = s.w.Write(p)
 	if s.err == nil {
@@ -180,7 +191,7 @@ func (s *streamWriter) Write(p []byte) (int, error) {
 // deliverStream forwards a stream as it comes, and puts its message together
 // beside it.
 func (c *call) deliverStream(u *upstream, ctx context.Context, resp *http.Response, silence *watch) {
-	out := &streamWriter{w: c.w, control: http.NewResponseController(c.w), keep: c.p.cache.room()}
+	out := &streamWriter{w: c.w, silence: silence, control: http.NewResponseController(c.w), keep: c.p.cache.room()}
 	h := c.w.Header()
 	copyHeaders(h, resp.Header)
 	h.Set("Content-Type", "text/event-stream")
@@ -197,7 +208,7 @@ func (c *call) deliverStream(u *upstream, ctx context.Context, resp *http.Respon
 			message.done()
 			return
 		}
-		event, err := rawjson.Parse(data)
+		event, err := parseForeign(data)
 		if err != nil {
 			return // not of the protocol; the client sees it, or not, as it came
 		}
@@ -210,6 +221,7 @@ func (c *call) deliverStream(u *upstream, ctx context.Context, resp *http.Respon
 	buf := streamBuffers.Get().(*[]byte)
 	defer streamBuffers.Put(buf)
 	var readErr error
+	var total int64
 	for readErr == nil && out.err == nil {
 		var n int
 		n, readErr = resp.Body.Read(*buf)
@@ -222,9 +234,11 @@ func (c *call) deliverStream(u *upstream, ctx context.Context, resp *http.Respon
 		}
 		if translator == nil {
 			_, _ = out.Write((*buf)[:n]) // out keeps the error
-			silence.reset()              // a slow client is not the upstream's fault
 		}
 		events.feed((*buf)[:n], receive)
+		if total += int64(n); readErr == nil {
+			readErr = c.tooMuch(total)
+		}
 	}
 	events.end(receive)
 	c.answer = message.response()

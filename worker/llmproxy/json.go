@@ -1,7 +1,9 @@
 package llmproxy
 
 import (
+	"bytes"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -125,6 +127,15 @@ func without(v rawjson.Value, names ...string) rawjson.Value {
 		}
 	}
 	return o.close()
+}
+
+// parseForeign parses what an upstream sent. Bytes that are no UTF-8, as halves of
+// a character that a tokenizer has cut, become U+FFFD.
+func parseForeign(text []byte) (rawjson.Value, error) {
+	if !utf8.Valid(text) {
+		text = bytes.ToValidUTF8(text, []byte("\uFFFD"))
+	}
+	return rawjson.Parse(text)
 }
 
 // present is v, absent when null.

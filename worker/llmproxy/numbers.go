@@ -70,7 +70,7 @@ func (n *numbers) ask(rolloutID string) *number {
 		ctx, cancel := context.WithTimeout(n.ctx, numberTimeout)
 		defer cancel()
 		value, err := n.fetch(ctx, rolloutID)
-		n.sick.Store(err != nil)
+		n.sick.Store(err != nil && !queue.Hopeless(err)) // a wrong rollout is no fault of the store's
 		if err == nil {
 			out.value = value
 		} else if n.warning.now() {

@@ -75,6 +75,7 @@ func (c *call) setHeaders(h http.Header, u *upstream) {
 	}
 	h.Set("Content-Type", "application/json")
 	h.Set("User-Agent", "aglq")
+	h.Set("Accept-Encoding", "identity") // answers are read on their way
 	key := u.APIKey
 	if u.protocol() == anthropic {
 		if key != "" {

@@ -32,6 +32,7 @@ const (
 	DefaultRetries        = 2
 	DefaultRequestTimeout = 10 * time.Minute // long answers of slow models; LiteLLM's own
 	DefaultMaxBody        = 32 << 20         // bytes; images travel in requests
+	DefaultMaxAnswer      = 256 << 20        // bytes
 	DefaultLimitWait      = 30 * time.Second
 	DefaultDrainTimeout   = 30 * time.Second
 	DefaultReloadInterval = 2 * time.Second
@@ -69,6 +70,9 @@ type Options struct {
 	RequestTimeout time.Duration
 	// MaxBody bounds a request's body, in bytes; 0 is DefaultMaxBody.
 	MaxBody int64
+	// MaxAnswer bounds an upstream's answer, in bytes: it is kept in memory until it
+	// is filed; 0 is DefaultMaxAnswer.
+	MaxAnswer int64
 	// MaxConcurrency bounds the calls at a time; 0 is no bound. What is above is
 	// refused with status 429.
 	MaxConcurrency int
@@ -197,6 +201,7 @@ func withDefaults(o Options) Options {
 	o.LimitWait = max(0, cmp.Or(o.LimitWait, DefaultLimitWait))
 	o.RequestTimeout = cmp.Or(o.RequestTimeout, DefaultRequestTimeout)
 	o.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
+	o.MaxAnswer = cmp.Or(o.MaxAnswer, DefaultMaxAnswer)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, DefaultDrainTimeout)
 	o.ReloadInterval = cmp.Or(o.ReloadInterval, DefaultReloadInterval)
 	o.SpanName = cmp.Or(o.SpanName, DefaultSpanName)

@@ -32,6 +32,33 @@ func (s *stubbornStore) NextSequence(ctx context.Context, _ string, n int) (int6
 	return s.next(ctx)
 }
 
+// keeper is a store that keeps the numbers of spans.
+type keeper struct {
+	stubbornStore
+	mu   sync.Mutex
+	kept []int64
+}
+
+func newKeeper(next func(context.Context) (int64, error)) *keeper {
+	k := &keeper{}
+	k.next = next
+	k.addSpans = func(_ context.Context, spans []queue.Span) (queue.SpansAdded, error) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		for _, span := range spans {
+			k.kept = append(k.kept, span.SequenceID)
+		}
+		return queue.SpansAdded{Stored: spans}, nil
+	}
+	return k
+}
+
+func (k *keeper) numbers() []int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kept
+}
+
 // proxyOver serves a proxy over a store until the test ends, and gives its URL
 // with the path of an attempt.
 func proxyOver(t *testing.T, s llmproxy.Store, o llmproxy.Options) (*llmproxy.Proxy, *rig) {
@@ -138,19 +165,7 @@ func TestSpansOutlastTheStore(t *testing.T) {
 
 // TestSickNumbers goes on without numbers.
 func TestSickNumbers(t *testing.T) {
-	var mu sync.Mutex
-	var numbers []int64
-	s := &stubbornStore{
-		addSpans: func(_ context.Context, spans []queue.Span) (queue.SpansAdded, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			for _, span := range spans {
-				numbers = append(numbers, span.SequenceID)
-			}
-			return queue.SpansAdded{Stored: spans}, nil
-		},
-		next: func(context.Context) (int64, error) { return 0, queue.Errorf(queue.Unavailable, "away") },
-	}
+	s := newKeeper(func(context.Context) (int64, error) { return 0, queue.Errorf(queue.Unavailable, "away") })
 	p, r := proxyOver(t, s, llmproxy.Options{})
 	if got := r.call("/v1/chat/completions", hello+"}"); got.status != 200 {
 		t.Fatalf("status %d: %s", got.status, got.text)
@@ -158,10 +173,8 @@ func TestSickNumbers(t *testing.T) {
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if len(numbers) != 2 || numbers[0] != queue.NumberOnArrival || numbers[1] != queue.NumberOnArrival {
-		t.Errorf("numbers %v", numbers)
+	if got := s.numbers(); len(got) != 2 || got[0] != queue.NumberOnArrival || got[1] != queue.NumberOnArrival {
+		t.Errorf("numbers %v", got)
 	}
 }
 

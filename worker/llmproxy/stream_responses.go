@@ -55,7 +55,7 @@ func (t *toResponses) add(_ string, data rawjson.Value) error {
 		t.usage = usage.Clone()
 	}
 	for choice := range data.Get("choices").Elements() {
-		if index, _ := choice.Get("index").Int(); index == 0 {
+		if index, ok := placeIn(choice); ok && index == 0 {
 			t.choice(choice)
 		}
 	}
@@ -196,15 +196,15 @@ func (t *toResponses) callDelta(call rawjson.Value) {
 	if t.open != nil {
 		t.close(t.open)
 	}
-	index, _ := call.Get("index").Int()
+	index, ok := placeIn(call)
+	if !ok {
+		return
+	}
 	function := call.Get("function")
 	item := t.calls[index]
 	if item == nil {
 		if t.calls == nil {
 			t.calls = map[int64]*outputItem{}
-		}
-		if len(t.calls) == maxChoices {
-			return
 		}
 		id := call.Get("id").Text()
 		item = &outputItem{kind: "function_call", id: "fc_" + id, call: id, name: function.Get("name").Text()}

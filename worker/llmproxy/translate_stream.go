@@ -47,7 +47,7 @@ func (t *toMessages) add(_ string, chunk rawjson.Value) error {
 		t.usage = usage
 	}
 	for choice := range chunk.Get("choices").Elements() {
-		if index, _ := choice.Get("index").Int(); index == 0 {
+		if index, ok := placeIn(choice); ok && index == 0 {
 			t.choice(choice)
 		}
 	}
