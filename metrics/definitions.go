@@ -224,6 +224,7 @@ var (
 	llmOutcomes = counter(LLMSide, "aglq_llm_outcomes_total", "Calls ended, by how.", "model", "outcome")
 	llmTokens   = counter(LLMSide, "aglq_llm_tokens_total",
 		"Tokens of calls, as upstreams count them: prompt, completion.", "model", "kind")
+	llmCost    = counter(LLMSide, "aglq_llm_cost_dollars_total", "What calls cost by the prices in the model table.", "model")
 	llmLatency = histogram(LLMSide, "aglq_llm_latency_seconds", Buckets,
 		"Seconds from a request to the end of its answer.", "model")
 	llmFirstByte = histogram(LLMSide, "aglq_llm_ttft_seconds", Buckets,

@@ -12,10 +12,10 @@ import (
 // LLM records what an LLM proxy does, in a registry of its own: a proxy answers
 // scrapes at its own address.
 type LLM struct {
-	recorder                   *Recorder
-	requests, outcomes, tokens *prometheus.CounterVec
-	latency, ttft              *prometheus.HistogramVec
-	dropped                    prometheus.Counter
+	recorder                         *Recorder
+	requests, outcomes, tokens, cost *prometheus.CounterVec
+	latency, ttft                    *prometheus.HistogramVec
+	dropped                          prometheus.Counter
 }
 
 // NewLLM makes an LLM.
@@ -24,6 +24,7 @@ func NewLLM() *LLM {
 	return &LLM{
 		recorder: r,
 		requests: r.counter(llmRequests), outcomes: r.counter(llmOutcomes), tokens: r.counter(llmTokens),
+		cost:    r.counter(llmCost),
 		latency: r.histogram(llmLatency), ttft: r.histogram(llmFirstByte),
 		dropped: r.counter(llmDropped).WithLabelValues(),
 	}
@@ -35,6 +36,7 @@ func (l *LLM) Observe(o llmproxy.Observation) {
 	l.outcomes.WithLabelValues(o.Model, o.Outcome).Inc()
 	l.tokens.WithLabelValues(o.Model, "prompt").Add(float64(o.PromptTokens))
 	l.tokens.WithLabelValues(o.Model, "completion").Add(float64(o.CompletionTokens))
+	l.cost.WithLabelValues(o.Model).Add(o.Cost)
 	l.latency.WithLabelValues(o.Model).Observe(o.Took.Seconds())
 	if o.FirstByte > 0 {
 		l.ttft.WithLabelValues(o.Model).Observe(o.FirstByte.Seconds())

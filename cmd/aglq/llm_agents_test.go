@@ -11,9 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/aglq/aglq/algorithm/adapter"
-	"github.com/aglq/aglq/queue"
-	"github.com/aglq/aglq/queue/client"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/worker/llmproxy/fakellm"
 )
@@ -62,8 +59,6 @@ func TestAgentsWithoutAglq(t *testing.T) {
 			if len(results) != len(lines(c.tasks)) {
 				t.Errorf("%d results: %s", len(results), p.out)
 			}
-			s := client.New(url, client.Options{})
-			defer s.Close()
 			for _, line := range results {
 				var result struct {
 					RolloutID string `json:"rollout_id"`
@@ -73,10 +68,36 @@ func TestAgentsWithoutAglq(t *testing.T) {
 				if err := json.Unmarshal([]byte(line), &result); err != nil {
 					t.Fatal(err)
 				}
-				checkTraining(t, s, result.RolloutID, result.Input.Question, result.Reward, result.Input.Answer != "3")
+				if right := result.Input.Answer != "3"; (result.Reward == 1) != right {
+					t.Errorf("%s: the reward is %g", result.Input.Question, result.Reward)
+				}
+				id := result.RolloutID
+				checkTriplets(t, exported(t, url, id, "--format", "triplet"), result.Input.Question, result.Reward)
+				conversations := exported(t, url, id, "--format", "conversational", "--each-call", "--include-system", "--include-tool-calls")
+				checkConversations(t, conversations, result.Input.Question)
 			}
 		})
 	}
+}
+
+// exported are the rows that aglq export makes of a rollout.
+func exported(t *testing.T, url, rolloutID string, options ...string) (rows []rawjson.Value) {
+	t.Helper()
+	for _, line := range lines(aglq(t, url, append([]string{"export", "--rollout-id", rolloutID, "--out", "-"}, options...)...)) {
+		v, err := rawjson.Parse([]byte(line))
+		if err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		rows = append(rows, v)
+	}
+	return rows
+}
+
+func firstOf(list rawjson.Value) rawjson.Value {
+	for e := range list.Elements() {
+		return e
+	}
+	return nil
 }
 
 func last(list rawjson.Value) (v rawjson.Value) {
@@ -86,39 +107,39 @@ func last(list rawjson.Value) (v rawjson.Value) {
 	return v
 }
 
-// checkTraining wants two calls of a rollout: one that asks for the tool, and one
+// checkTriplets wants two calls of a rollout: one that asks for the tool, and one
 // that answers and has the reward.
-func checkTraining(t *testing.T, s *client.Client, rolloutID, question string, reward float64, right bool) {
+func checkTriplets(t *testing.T, triplets []rawjson.Value, question string, reward float64) {
 	t.Helper()
-	if (reward == 1) != right {
-		t.Errorf("%s: the reward is %g", question, reward)
+	if len(triplets) != 2 {
+		t.Fatalf("%s: %d triplets, want 2: %s", question, len(triplets), triplets)
 	}
-	page, err := s.Spans(t.Context(), queue.SpanQuery{RolloutID: rolloutID, Paging: queue.All})
-	if err != nil {
-		t.Fatal(err)
-	}
-	triplets, err := adapter.ProxyTriplets{}.Adapt(page.Items)
-	if err != nil || len(triplets) != 2 {
-		t.Fatalf("%s: %d triplets, want 2: %v", question, len(triplets), err)
-	}
-	answer := fmt.Sprint(fakellm.IDs(last(triplets[1].Prompt.RawContent).Get("content").Text()))
-	if got := fmt.Sprint(triplets[1].Response.TokenIDs); got != answer {
-		t.Errorf("%s: the tokens of the answer are %s, want %s", question, got, answer)
-	}
-	for i, tr := range triplets {
-		if len(tr.Prompt.TokenIDs) == 0 || len(tr.Response.TokenIDs) == 0 {
-			t.Errorf("%s: triplet %d has no tokens: %s", question, i, tr.AppendJSON(nil))
+	for _, tr := range triplets {
+		for _, side := range []string{"prompt", "response"} {
+			if _, ok := firstOf(tr.Get(side).Get("token_ids")).Int(); !ok {
+				t.Errorf("%s: the %s has no token ids: %s", question, side, tr)
+			}
 		}
 	}
-	if triplets[0].Reward != nil || triplets[1].Reward == nil || *triplets[1].Reward != reward {
-		t.Errorf("%s: rewards of the calls are %v and %v, want none and %g", question, triplets[0].Reward, triplets[1].Reward, reward)
+	answer, err := json.Marshal(fakellm.IDs(last(triplets[1].Get("prompt").Get("raw_content")).Get("content").Text()))
+	if got := triplets[1].Get("response").Get("token_ids"); err != nil || string(got) != string(answer) {
+		t.Errorf("%s: the tokens of the answer are %s, want %s", question, got, answer)
 	}
-	conversations, err := adapter.Messages{}.Adapt(page.Items)
-	if err != nil || len(conversations) != 2 {
-		t.Fatalf("%s: %d conversations, want 2: %v", question, len(conversations), err)
+	given, ok := triplets[1].Get("reward").Float()
+	if !triplets[0].Get("reward").IsNull() || !ok || given != reward {
+		t.Errorf("%s: rewards of the calls are %s and %s, want none and %g", question, triplets[0].Get("reward"), triplets[1].Get("reward"), reward)
 	}
+}
+
+// checkConversations wants the second call's whole, with the tool.
+func checkConversations(t *testing.T, conversations []rawjson.Value, question string) {
+	t.Helper()
+	if len(conversations) == 0 {
+		t.Fatalf("%s: no conversation", question)
+	}
+	whole := conversations[len(conversations)-1]
 	var said []string
-	for m := range conversations[1].Messages.Elements() {
+	for m := range whole.Get("messages").Elements() {
 		text := m.Get("role").Text() + ": " + m.Get("content").Text()
 		for call := range m.Get("tool_calls").Elements() {
 			text += call.Get("function").Get("name").Text()
@@ -132,7 +153,7 @@ func checkTraining(t *testing.T, s *client.Client, rolloutID, question string, r
 	if diff := cmp.Diff(want, said); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", question, diff)
 	}
-	if tools := string(conversations[1].Tools); !strings.Contains(tools, `"name":"add"`) {
+	if tools := string(whole.Get("tools")); !strings.Contains(tools, `"name":"add"`) {
 		t.Errorf("%s: tools %s", question, tools)
 	}
 }

@@ -78,6 +78,7 @@ func llmFlags(prefix string) []cli.Flag {
 			Usage: "`SECONDS` to the beginning of an answer, and of silence in it, after which a call is given up",
 		},
 		&bytesFlag{Name: prefix + "max-body", Value: llmproxy.DefaultMaxBody, Usage: "`BYTES`, as 32MiB, of a request"},
+		&bytesFlag{Name: prefix + "max-answer", Value: llmproxy.DefaultMaxAnswer, Usage: "`BYTES` of an upstream's answer; what is longer is cut off"},
 		&cli.IntFlag{
 			Name: prefix + "max-concurrency", DefaultText: "unlimited", Validator: within(0, math.MaxInt),
 			Usage: "`NUMBER` of calls at a time; more are refused; 0 is unlimited",
@@ -178,7 +179,7 @@ func llmOptions(cmd *cli.Command, prefix string) (llmproxy.Options, error) {
 	o := llmproxy.Options{
 		ModelsFile: cmd.String(prefix + "models"), FollowResources: cmd.Bool(prefix + "follow-resources"),
 		Retries: cmd.Int(prefix + "retries"), RequestTimeout: cmd.Duration(prefix + "request-timeout"),
-		MaxBody: cmd.Int64(prefix + "max-body"), MaxConcurrency: cmd.Int(prefix + "max-concurrency"),
+		MaxBody: cmd.Int64(prefix + "max-body"), MaxAnswer: cmd.Int64(prefix + "max-answer"), MaxConcurrency: cmd.Int(prefix + "max-concurrency"),
 		LimitWait: zeroIsNone(cmd.Duration(prefix + "limit-wait")), NoTokenIDs: cmd.Bool(prefix + "no-token-ids"),
 		Logprobs: cmd.Bool(prefix + "logprobs"), CacheBytes: cmd.Int64(prefix + "cache"),
 		SpanName: cmd.String(prefix + "span-name"), SequenceBlock: block,

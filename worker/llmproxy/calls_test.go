@@ -360,6 +360,27 @@ func TestOtherEndpoints(t *testing.T) {
 	}
 }
 
+// TestCost multiplies tokens with the prices of the table.
+func TestCost(t *testing.T) {
+	var costs []float64
+	r := newRig(t, nil, func(o *llmproxy.Options) {
+		o.CacheBytes = 1 << 20
+		priced := strings.Replace(table(o.Models[0].APIBase), `"hosted_vllm/real-m",`, `"hosted_vllm/real-m", "input_cost_per_token": 0.5, "output_cost_per_token": "0",`, 1)
+		if _, err := llmproxy.ParseModels([]byte(priced)); err == nil || !strings.Contains(err.Error(), "output_cost_per_token must be a number") {
+			t.Errorf("a price that is no number: %v", err)
+		}
+		o.Models = entries(t, strings.Replace(priced, `"0"`, "0.25", 1))
+		o.Observe = func(seen llmproxy.Observation) { costs = append(costs, seen.Cost) }
+	})
+	for range 2 { // the second from the cache
+		r.call("/v1/chat/completions", hello+"}")
+	}
+	if fmt.Sprint(costs) != "[2 0]" { // three tokens there, two back
+		t.Errorf("costs %v", costs)
+	}
+	wantAttributes(t, r.spans()[0], map[string]string{"gen_ai.cost.total_cost": "2.0"})
+}
+
 func TestSpanName(t *testing.T) {
 	r := newRig(t, nil, func(o *llmproxy.Options) { o.SpanName = "openai.chat.completion" })
 	parent := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

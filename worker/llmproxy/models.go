@@ -43,6 +43,8 @@ type Entry struct {
 	// Concurrency and RPM bound the calls at a time and in any minute; 0 is no
 	// bound.
 	Concurrency, RPM int
+	// InputCost and OutputCost are what a token costs, in dollars.
+	InputCost, OutputCost float64
 	// ReturnTokenIDs and Logprobs ask the upstream for these; nil is the proxy's
 	// choice, see [Options].
 	ReturnTokenIDs, Logprobs *bool
@@ -96,7 +98,7 @@ var unsupported = []string{"azure", "azure_ai", "bedrock", "vertex_ai", "gemini"
 
 // settings are litellm_params that concern neither the upstream nor this proxy.
 var settings = []string{
-	"tpm", "input_cost_per_token", "output_cost_per_token", "drop_params", "organization", "weight", "order", "tags",
+	"tpm", "drop_params", "organization", "weight", "order", "tags",
 	"use_in_pass_through", "merge_reasoning_content_in_choices", "mock_response", "max_budget", "budget_duration", "cache",
 }
 
@@ -202,6 +204,10 @@ func (r *entryReader) read() {
 			if e.RPM = int(r.number(name, val)); e.RPM > maxRPM {
 				r.fail(name, fmt.Sprintf("at most %d; leave it out for no limit", maxRPM))
 			}
+		case "input_cost_per_token":
+			e.InputCost = r.number(name, val)
+		case "output_cost_per_token":
+			e.OutputCost = r.number(name, val)
 		case "return_token_ids":
 			e.ReturnTokenIDs = r.truth(name, val)
 		case "logprobs":

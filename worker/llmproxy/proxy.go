@@ -125,6 +125,7 @@ type Observation struct {
 	// FirstByte is the time to the first byte of the upstream's answer, 0 without.
 	FirstByte                      time.Duration
 	PromptTokens, CompletionTokens int64
+	Cost                           float64 // in dollars, 0 where the table has no prices
 }
 
 // Proxy is the http.Handler. It is safe for concurrent use. Use New, and Close

@@ -50,6 +50,7 @@ func (c *call) observation(now time.Time, usage usage) Observation {
 	o := Observation{
 		Model: "other", Endpoint: string(c.endpoint), Status: c.status, Outcome: c.outcome, Stream: c.stream,
 		Took: now.Sub(c.began), PromptTokens: usage.prompt, CompletionTokens: usage.completion,
+		Cost: c.cost(usage),
 	}
 	if c.model != nil {
 		o.Model = c.model.name
@@ -91,6 +92,15 @@ func (c *call) usage() usage {
 	return u
 }
 
+// cost is what a call costs by the prices of the model table. Answers from the
+// cache cost nothing.
+func (c *call) cost(u usage) float64 {
+	if c.upstream == nil || c.cached {
+		return 0
+	}
+	return float64(u.prompt)*c.upstream.InputCost + float64(u.completion)*c.upstream.OutputCost
+}
+
 // requestTypes are the names that the reference has for the endpoints.
 var requestTypes = map[endpoint]string{
 	chat: "acompletion", completions: "atext_completion", responses: "aresponses", embeddings: "aembedding", messages: "anthropic_messages",
@@ -115,6 +125,9 @@ func (c *call) facts(u usage) *object {
 		o.int("gen_ai.usage.prompt_tokens", u.prompt)
 		o.int("gen_ai.usage.completion_tokens", u.completion)
 		o.int("llm.usage.total_tokens", u.total)
+	}
+	if cost := c.cost(u); cost > 0 {
+		o.float("gen_ai.cost.total_cost", cost)
 	}
 	o.text("aglq.llm.outcome", c.outcome)
 	o.int("aglq.llm.retries", int64(c.retries))
