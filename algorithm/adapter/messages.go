@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"bytes"
 	"iter"
 
 	"github.com/aglq/aglq/queue"
@@ -85,6 +86,9 @@ func Calls(spans []queue.Span) iter.Seq2[Call, error] {
 		}
 		for i := range spans {
 			s := &spans[i]
+			if !bytes.Contains(s.Attributes, []byte(`"`+semconv.GenAI)) {
+				continue // as most spans; it saves looking at each attribute
+			}
 			call, ok, err := recordedCall(s, below[s.SpanID])
 			if err != nil {
 				call = Call{Span: s}

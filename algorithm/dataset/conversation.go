@@ -98,7 +98,7 @@ func toldHistories(spans []queue.Span) (found []Conversation, err error) {
 		if s.Name != semconv.ObjectSpan {
 			continue
 		}
-		if tags, _ := semconv.SpanTags(s); !slices.Contains(tags, HistoryTag) {
+		if !slices.Contains(tagsOf(s), HistoryTag) {
 			continue
 		}
 		v, err := rawjson.Parse([]byte(s.Attribute(semconv.ObjectJSON).Text()))

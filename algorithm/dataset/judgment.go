@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -60,8 +61,7 @@ func assess(spans []queue.Span) (own []queue.Span, a Assessment) {
 	own = spans[:0:0]
 	for i := range spans {
 		s := &spans[i]
-		tags, _ := semconv.SpanTags(s)
-		for _, tag := range tags {
+		for _, tag := range tagsOf(s) {
 			a.Tags[tag] = true
 			if text, ok := strings.CutPrefix(tag, JudgmentTag); ok {
 				a.Judgment = &Judgment{Text: text, Note: s.Attribute(judgmentNote).Text(), Score: s.Attribute(judgmentScore).FloatOrNil()}
@@ -75,6 +75,15 @@ func assess(spans []queue.Span) (own []queue.Span, a Assessment) {
 		}
 	}
 	return own, a
+}
+
+// tagsOf reads the tags of a span, none where they are malformed.
+func tagsOf(s *queue.Span) []string {
+	if !bytes.Contains(s.Attributes, []byte(semconv.TagPrefix)) {
+		return nil // as most spans; it saves looking at each attribute
+	}
+	tags, _ := semconv.SpanTags(s)
+	return tags
 }
 
 // Judged is the part of a store that judgments need.

@@ -22,7 +22,7 @@ func (a *app) benchCommand() *cli.Command {
 		},
 		Commands: []*cli.Command{
 			a.benchScenarioCommand(), a.benchMicroCommand(), a.benchCollectionCommand(), a.benchCompareCommand(), a.benchMongoCommand(),
-			a.benchLifeCommand(), a.benchGrowthCommand(), a.benchCeilingCommand(), a.reportCommand(),
+			a.benchLifeCommand(), a.benchGrowthCommand(), a.benchExportCommand(), a.benchCeilingCommand(), a.reportCommand(),
 		},
 	}
 }

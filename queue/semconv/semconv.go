@@ -47,6 +47,7 @@ const PrimaryReward = "primary"
 // begin with.
 const (
 	ChatSpan         = "openai.chat.completion"
+	GenAI            = "gen_ai." // what the next ones have in common
 	GenAIPrompt      = "gen_ai.prompt"
 	GenAICompletion  = "gen_ai.completion"
 	GenAIRequest     = "gen_ai.request"
