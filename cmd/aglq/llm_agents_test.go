@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -76,6 +77,7 @@ func TestAgentsWithoutAglq(t *testing.T) {
 				conversations := exported(t, url, id, "--format", "conversational", "--each-call", "--include-system", "--include-tool-calls")
 				checkConversations(t, conversations, result.Input.Question)
 			}
+			checkDatasets(t, url, len(results))
 		})
 	}
 }
@@ -155,5 +157,53 @@ func checkConversations(t *testing.T, conversations []rawjson.Value, question st
 	}
 	if tools := string(whole.Get("tools")); !strings.Contains(tools, `"name":"add"`) {
 		t.Errorf("%s: tools %s", question, tools)
+	}
+}
+
+// checkDatasets wants datasets of what n rollouts of agents left: a conversation of
+// each, which their second call continues, and two triplets.
+func checkDatasets(t *testing.T, url string, n int) {
+	t.Helper()
+	exported := func(format string, more ...string) []rawjson.Value {
+		out := aglq(t, url, append([]string{"export", "--format", format, "--out", "-"}, more...)...)
+		var rows []rawjson.Value
+		for _, line := range lines(out) {
+			rows = append(rows, rawjson.Value(line))
+		}
+		return rows
+	}
+	for format, row := range map[string]string{
+		"conversational":    `^{"messages":\[{"role":"system","content":"Use .*},{"role":"user","content":"What .*},{"role":"assistant","content":"","tool_calls":\[.*"name":"add".*},{"role":"tool","content":"(\d+)","tool_call_id":"call_\d+"},{"role":"assistant","content":"\d+"}\],"tools":\[{"type":"function","function":{"name":"add",.*}$`,
+		"openai-ft":         `^{"messages":\[.*{"role":"assistant","tool_calls":\[.*"tools":\[.*}$`,
+		"prompt-completion": `^{"prompt":"System: Use .*\\n\\nUser: What .*","completion":"\d+"}$`,
+	} {
+		rows := exported(format)
+		if len(rows) != n {
+			t.Errorf("%d rollouts have %d rows in the format %s", n, len(rows), format)
+		}
+		for _, got := range rows {
+			if !regexp.MustCompile(row).Match(got) {
+				t.Errorf("%s: %s", format, got)
+			}
+		}
+	}
+	triplets := exported("triplet")
+	if len(triplets) != 2*n {
+		t.Errorf("%d rollouts have %d triplets", n, len(triplets))
+	}
+	for i, tr := range triplets {
+		asked, answered := tr.Get("prompt").Get("token_ids"), tr.Get("response").Get("token_ids")
+		if len(asked) <= len("[]") || len(answered) <= len("[]") || (i%2 == 1) != (tr.Get("reward").Kind() == rawjson.KindFloat) {
+			t.Errorf("triplet %d: %s", i, tr)
+		}
+	}
+	best := exported("triplet", "--min-reward", "1")
+	for _, tr := range best {
+		if string(tr.Get("final_reward")) != "1.0" {
+			t.Errorf("a reward below 1: %s", tr)
+		}
+	}
+	if len(best) == 0 || n > 1 && len(best) == len(triplets) {
+		t.Errorf("%d of %d triplets have a reward of 1", len(best), len(triplets))
 	}
 }
