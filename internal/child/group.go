@@ -44,6 +44,22 @@ func StartGroup(cmd *exec.Cmd, dir string) (*Group, error) {
 	return g, nil
 }
 
+// Guard has a folder removed should this process die. Release, to be called once,
+// leaves it to the caller. Where there is no shell nothing is guarded.
+func Guard(dir string) (release func(), err error) {
+	if _, err := exec.LookPath("sh"); err != nil {
+		return func() {}, nil
+	}
+	g, err := startGuard(dir)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		g.Kill()
+		g.Reap()
+	}, nil
+}
+
 func startGuard(dir string) (*Group, error) {
 	shell, err := exec.LookPath("sh")
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"github.com/aglq/aglq/queue/semconv"
 )
 
-// callAttributes writes what there is to say of a call of chat completions. Either
+// CallAttributes writes what there is to say of a call of chat completions. Either
 // side may be absent.
-func callAttributes(request, response rawjson.Value) rawjson.Value {
+func CallAttributes(request, response rawjson.Value) rawjson.Value {
 	w := writer{}
 	w.text(semconv.GenAIRequest+".type", "chat")
 	w.text("gen_ai.system", "OpenAI")

@@ -165,7 +165,7 @@ func (c *call) response() (v rawjson.Value, done bool) {
 
 func (c *call) send(response rawjson.Value, cause error) {
 	traceID, parent := c.scope.Parent(c.ctx)
-	attributes := callAttributes(c.request, response)
+	attributes := CallAttributes(c.request, response)
 	if c.stream && c.first > 0 {
 		attributes = append(attributes[:len(attributes)-1], `,"gen_ai.streaming.time_to_first_token":`...)
 		attributes = append(rawjson.AppendFloat(attributes, c.first.Seconds()), '}')
