@@ -26,6 +26,15 @@ func agentFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name: "http", Usage: "`URL` of a server that is posted each task, as http://agent:8000/rollout, in place of a command",
 		},
+		&cli.StringFlag{
+			Name: "react", Usage: "`FILE` that describes an agent of a model and tools, which this process runs, in place of a command",
+		},
+		&cli.StringFlag{
+			Name: "react-record", Usage: "with --react: record the answers of models and tools in a new `FILE`",
+		},
+		&cli.StringFlag{
+			Name: "react-replay", Usage: "with --react: take the answers of models and tools from a recorded `FILE`",
+		},
 		&cli.IntFlag{
 			Name: "max-tasks-per-child", DefaultText: "unlimited", Validator: within(0, math.MaxInt),
 			Usage: "`NUMBER` of tasks after which another program takes the place of one of the pool; 0 is unlimited",
@@ -51,7 +60,8 @@ type extras struct {
 	limits *limit.Set
 	slots  *limit.Server // nil without limits
 	hooks  []worker.Hooks
-	dump   io.Closer // nil for none
+	dump   io.Closer   // nil for none
+	react  *reactAgent // nil for none
 }
 
 // newExtras makes what the options ask for.
@@ -77,17 +87,26 @@ func (a *app) newExtras(cmd *cli.Command) (*extras, error) {
 			return nil, errors.Join(err, x.close())
 		}
 	}
+	if cmd.String("react") != "" {
+		if x.react, err = a.newReactAgent(cmd); err != nil {
+			return nil, errors.Join(err, x.close())
+		}
+	}
 	return x, nil
 }
 
 func (x *extras) close() error {
+	var err error
+	if x.react != nil {
+		err = x.react.close()
+	}
 	if x.slots != nil {
 		x.slots.Close()
 	}
 	if x.dump != nil {
-		return x.dump.Close()
+		err = errors.Join(err, x.dump.Close())
 	}
-	return nil
+	return err
 }
 
 // dumpSpans writes the spans of each attempt that ends.
@@ -116,6 +135,14 @@ func (a *app) needAgent(cmd *cli.Command) error {
 	if cmd.IsSet("max-tasks-per-child") && cmd.String("bridge") != "pool" {
 		return usagef(cmd, "--max-tasks-per-child is for --bridge pool: other programs do one task each")
 	}
+	if cmd.String("react") != "" {
+		return a.needReact(cmd)
+	}
+	for _, name := range reactOnly {
+		if cmd.IsSet(name) {
+			return usagef(cmd, "--%s is for --react: other agents call models and tools by themselves", name)
+		}
+	}
 	if address := cmd.String("http"); address != "" {
 		if a.agentGiven || cmd.String("bridge") == "pool" {
 			return usagef(cmd, "--http asks a server: remove the command after --, and --bridge")
@@ -126,7 +153,7 @@ func (a *app) needAgent(cmd *cli.Command) error {
 		return nil
 	}
 	if len(a.agent) == 0 || a.agent[0] == "" {
-		return usagef(cmd, "there is no agent to run: give its command after --, as in %s -- python agent.py, or a server by --http", cmd.FullName())
+		return usagef(cmd, "there is no agent to run: give its command after --, as in %s -- python agent.py, a server by --http, or a config by --react", cmd.FullName())
 	}
 	if err := (worker.ExecOptions{Command: a.agent}).Validate(); err != nil {
 		return usagef(cmd, "%v", err)
@@ -137,13 +164,15 @@ func (a *app) needAgent(cmd *cli.Command) error {
 // agentHandler is the agent that the options ask for. Close ends what it has
 // started, at once when its context ends. Llm is the proxy that it calls, nil for
 // none.
-func (a *app) agentHandler(cmd *cli.Command, llm *llmServer, log *slog.Logger) (h worker.Handler, closeAgent func(context.Context)) {
+func (a *app) agentHandler(cmd *cli.Command, llm *llmServer, x *extras, log *slog.Logger) (h worker.Handler, closeAgent func(context.Context)) {
 	command := worker.ExecOptions{Command: a.agent}
 	if llm != nil {
 		command.TaskEnv = llm.env
 	}
 	closeAgent = func(context.Context) {}
 	switch {
+	case x.react != nil:
+		h = x.react.handler(llm)
 	case cmd.String("http") != "":
 		h = worker.HTTP(worker.HTTPOptions{URL: cmd.String("http"), TaskEnv: command.TaskEnv})
 	case cmd.String("bridge") == "pool":

@@ -25,7 +25,7 @@ type crew struct {
 // the proxy that their agents call, nil for none; x must outlive them.
 func (a *app) startWorkers(cmd *cli.Command, logs *logs, s queue.Store, url string, llm *llmServer, x *extras) *crew {
 	log := logs.of("worker")
-	handler, closeAgent := a.agentHandler(cmd, llm, log)
+	handler, closeAgent := a.agentHandler(cmd, llm, x, log)
 	ctx, stop := context.WithCancel(a.signals.hard)
 	c := &crew{stop: stop, ended: make(chan struct{})}
 	for _, id := range workerIDs(cmd.String("worker-id"), cmd.Int("n-runners")) {

@@ -246,10 +246,16 @@ func (s *llmServer) close() error {
 	return errors.Join(err, s.proxy.Close(ctx))
 }
 
+// behalf is where the proxy is called on behalf of an attempt, before /v1, and with
+// which key.
+func (s *llmServer) behalf(t *worker.Task) (base, key string) {
+	base = s.url + "/rollout/" + url.PathEscape(t.Rollout.RolloutID) + "/attempt/" + url.PathEscape(t.Attempt.AttemptID)
+	return base, llmproxy.KeyPrefix + t.Rollout.RolloutID + "-" + t.Attempt.AttemptID
+}
+
 // env points an agent's clients at the proxy, on behalf of its attempt.
 func (s *llmServer) env(t *worker.Task) []string {
-	base := s.url + "/rollout/" + url.PathEscape(t.Rollout.RolloutID) + "/attempt/" + url.PathEscape(t.Attempt.AttemptID)
-	key := llmproxy.KeyPrefix + t.Rollout.RolloutID + "-" + t.Attempt.AttemptID
+	base, key := s.behalf(t)
 	env := []string{
 		"AGL_LLM_BASE_URL=" + base + "/v1", "OPENAI_BASE_URL=" + base + "/v1", "OPENAI_API_BASE=" + base + "/v1", "OPENAI_API_KEY=" + key,
 		"ANTHROPIC_BASE_URL=" + base, "ANTHROPIC_API_KEY=" + key,

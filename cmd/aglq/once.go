@@ -88,7 +88,7 @@ func (a *app) step(ctx context.Context, cmd *cli.Command, s queue.Store, url str
 		return err
 	}}
 	log := logs.of("worker")
-	handler, closeAgent := a.agentHandler(cmd, nil, log)
+	handler, closeAgent := a.agentHandler(cmd, nil, x, log)
 	o := a.workerOptions(cmd, url, x)
 	o.ID, o.Logger, o.Hooks = cmd.String("worker-id"), log, append(o.Hooks, shown)
 	done, err := worker.New(s, handler, o).Step(ctx, req)

@@ -15,8 +15,9 @@ func (a *app) workerCommand() *cli.Command {
 	return &cli.Command{
 		Name: "worker", Usage: "claim rollouts and run an agent for each", ArgsUsage: "-- COMMAND [ARG …]",
 		Description: "The command after -- is started once a rollout: its task is JSON on standard input, its reward the\n" +
-			"last line of standard output. With --bridge pool it stays, and is told of each task by a line; with --http a\n" +
-			"server is asked, and there is no command. The first signal lets running agents end, the second stops them.",
+			"last line of standard output. With --bridge pool it stays, and is told of each task by a line. There is no\n" +
+			"command with --http, which asks a server, and with --react, which runs an agent of a model and tools. The first\n" +
+			"signal lets running agents end, the second stops them.",
 		Flags:  flags([]cli.Flag{storeURLFlag()}, onceFlags(), agentFlags(), workerFlags(), workerExitFlags(), []cli.Flag{metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.worker),
 	}

@@ -141,6 +141,11 @@ func (r *run) execute(ctx context.Context, c ToolCall) (string, error) {
 		return "", err
 	}
 	run := func() (string, error) {
+		leave, err := r.task.Limit(ctx, limitTool+c.Name)
+		if err != nil {
+			return "", err
+		}
+		defer leave()
 		return t.call(ctx, Call{ID: c.ID, Tool: c.Name, Arguments: arguments, Session: r.conv.Session})
 	}
 	if r.opts.Tape == nil {

@@ -31,7 +31,7 @@ func invalidf(format string, args ...any) error { return &invalid{fmt.Sprintf(fo
 func (r *run) sample(ctx context.Context, c *llmclient.Client, req llmclient.Request, accept func(llmclient.Message) error) error {
 	messages := req.Messages
 	for try := 0; ; try++ {
-		res, err := c.Chat(ctx, req)
+		res, err := r.chat(ctx, c, req)
 		if err != nil {
 			return err
 		}
@@ -55,6 +55,24 @@ func (r *run) sample(ctx context.Context, c *llmclient.Client, req llmclient.Req
 			Role: "user", Content: "That answer is not valid: " + clip(bad.why, 2000) + "\nGive the whole answer again, and a valid one.",
 		})
 	}
+}
+
+// limitLLM and limitTool name the groups of limits that calls take slots of.
+const (
+	limitLLM  = "llm"
+	limitTool = "tool:"
+)
+
+// chat calls a model within the worker's limits.
+func (r *run) chat(ctx context.Context, c *llmclient.Client, req llmclient.Request) (*llmclient.Response, error) {
+	if !r.opts.Limited && !r.opts.Tape.replays() {
+		leave, err := r.task.Limit(ctx, limitLLM)
+		if err != nil {
+			return nil, fmt.Errorf("waiting for a slot of the limit %s: %w", limitLLM, err)
+		}
+		defer leave()
+	}
+	return c.Chat(ctx, req)
 }
 
 // form is a kind of structured output.

@@ -25,8 +25,8 @@ import (
 // Config is an agent as YAML, for those who write no Go. What it leaves out has the
 // defaults of [Options]. Times are seconds.
 //
-// In commands, words that begin with ./ or ../ are files next to the config. In URLs,
-// header fields and environments, ${NAME} is the variable of the environment; one that
+// In commands, words that begin with ./ or ../ are files next to the config. In models,
+// URLs, header fields and environments, ${NAME} is the variable of the environment; one that
 // is not set is an error.
 type Config struct {
 	System         string         `yaml:"system"`
@@ -48,7 +48,8 @@ type Config struct {
 	Grader         []string       `yaml:"grader"` // a command, see GradeWith
 }
 
-// ModelConfig is a model. What it leaves out is that of the task's first LLM.
+// ModelConfig is a model. What it leaves out is that of the task's first LLM; one with
+// an endpoint and a model of its own takes nothing of it.
 type ModelConfig struct {
 	Endpoint   string         `yaml:"endpoint"` // what comes before /chat/completions
 	Model      string         `yaml:"model"`
@@ -97,8 +98,9 @@ type SandboxConfig struct {
 	Timeout  float64           `yaml:"timeout"` // of opening, and of closing
 }
 
-// Load reads a config file. What is wrong with it is an Invalid error.
-func Load(path string) (Options, error) {
+// Load reads a config file. What is wrong with it is an Invalid error. Llm gives the
+// model as far as the config does not: [TaskLLM] when nil.
+func Load(path string, llm func(*worker.Task) (*llmclient.Client, error)) (Options, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return Options{}, queue.Wrap(queue.Invalid, err, "reading the agent's config")
@@ -111,7 +113,7 @@ func Load(path string) (Options, error) {
 	if err != nil {
 		return Options{}, queue.Wrap(queue.Invalid, err, path)
 	}
-	o, err := c.Options(dir)
+	o, err := c.Options(dir, llm)
 	return o, queue.Wrap(queue.Invalid, err, path)
 }
 
@@ -126,8 +128,12 @@ func ParseConfig(text []byte) (Config, error) {
 	return c, nil
 }
 
-// Options makes the agent's options, with files next to the config in dir.
-func (c Config) Options(dir string) (Options, error) {
+// Options makes the agent's options, with files next to the config in dir. Llm is that
+// of [Load].
+func (c Config) Options(dir string, llm func(*worker.Task) (*llmclient.Client, error)) (Options, error) {
+	if llm == nil {
+		llm = TaskLLM
+	}
 	o := Options{
 		System: c.System, Format: ResponseFormat(c.ResponseFormat), MaxSteps: c.MaxSteps, Duplicates: Duplicates(c.Duplicates),
 		Seed: c.Seed, SampleRetries: orNone(c.SampleRetries), MinToolCalls: orNone(c.MinToolCalls),
@@ -144,7 +150,11 @@ func (c Config) Options(dir string) (Options, error) {
 		r.fail(err)
 		o.Question = t
 	}
-	o.LLM, o.UserLLM = r.model(c.LLM), r.model(c.UserLLM)
+	o.LLM = r.model(c.LLM, llm)
+	o.UserLLM = o.LLM
+	if c.UserLLM != nil {
+		o.UserLLM = r.model(c.UserLLM, llm)
+	}
 	for _, t := range c.Tools {
 		o.Tools = append(o.Tools, r.tool(t))
 	}
@@ -279,38 +289,39 @@ func (r *resolver) sandbox(c *SandboxConfig) Sandbox {
 	return HTTPSandbox{URL: r.expand(c.URL), Header: r.header(c.Headers)}
 }
 
-// model is a task's first LLM with what the config says over it; nil for nil.
-func (r *resolver) model(c *ModelConfig) func(*worker.Task) (*llmclient.Client, error) {
+// model is the one that llm gives, with what the config says over it.
+func (r *resolver) model(c *ModelConfig, llm func(*worker.Task) (*llmclient.Client, error)) func(*worker.Task) (*llmclient.Client, error) {
 	if c == nil {
-		return nil
+		return llm
 	}
 	said := llmclient.Client{
-		BaseURL: r.expand(c.Endpoint), Model: c.Model, APIKey: r.expand(c.APIKey), Parameters: r.json("the model's parameters", c.Parameters),
+		BaseURL: r.expand(c.Endpoint), Model: r.expand(c.Model), APIKey: r.expand(c.APIKey), Parameters: r.json("the model's parameters", c.Parameters),
+	}
+	if said.BaseURL != "" && said.Model != "" { // nothing of another server's is to be sent to this one
+		return func(*worker.Task) (*llmclient.Client, error) { return &said, nil }
 	}
 	return func(t *worker.Task) (*llmclient.Client, error) {
-		own, err := taskLLM(t)
-		switch {
-		case queue.KindOf(err) == queue.NotFound && said.BaseURL != "" && said.Model != "":
-			own = &llmclient.Client{}
-		case err != nil:
+		own, err := llm(t)
+		if err != nil {
 			return nil, err
-		case said.BaseURL != "":
-			own.APIKey = "" // it is not the other server's to know
 		}
-		return &llmclient.Client{
-			BaseURL: cmp.Or(said.BaseURL, own.BaseURL), Model: cmp.Or(said.Model, own.Model),
-			APIKey: cmp.Or(said.APIKey, own.APIKey), Parameters: merged(own.Parameters, said.Parameters),
-		}, nil
+		merged := *own
+		merged.Model = cmp.Or(said.Model, own.Model)
+		merged.Parameters = joined(own.Parameters, said.Parameters)
+		if said.BaseURL != "" {
+			merged.BaseURL, merged.APIKey = said.BaseURL, said.APIKey
+		} else if said.APIKey != "" {
+			merged.APIKey = said.APIKey
+		}
+		return &merged, nil
 	}
 }
 
-// merged is an object with the members of both, the second's where both have one.
-func merged(a, b rawjson.Value) rawjson.Value {
-	if a.Kind() != rawjson.KindObject || b == nil {
-		if b != nil {
-			return b
-		}
-		return a
+// joined is an object with the members of both, the second's where both have one; nil
+// is none.
+func joined(a, b rawjson.Value) rawjson.Value {
+	if a.Kind() != rawjson.KindObject {
+		return b
 	}
 	var dst []byte
 	for _, v := range []rawjson.Value{a, b} {
@@ -319,7 +330,7 @@ func merged(a, b rawjson.Value) rawjson.Value {
 		}
 	}
 	if dst == nil {
-		return a
+		return rawjson.EmptyObject
 	}
 	out, err := rawjson.Parse(append(dst, '}'))
 	if err != nil { // both were JSON

@@ -79,7 +79,7 @@ grader: [./grade.sh]
 	}
 	write("show.sh", "#!/bin/sh\nread -r arguments; echo \"$PREFIX $arguments $1\"; cat seed\n")
 	write("grade.sh", "#!/bin/sh\ngrep -q 'the answer is 3' && echo 0.75\n")
-	opts, err := react.Load(path)
+	opts, err := react.Load(path, nil)
 	must(t, err)
 	if opts.Tools[0].Timeout != 1500*time.Millisecond || opts.Tools[0].Concurrency != 2 || opts.SandboxTimeout != 5*time.Second {
 		t.Errorf("%+v", opts)
@@ -132,7 +132,7 @@ func TestConfigsThatCannotBe(t *testing.T) {
 		"sandbox: {url: 'http://x', setup: [cat]}":                    "both a url and commands",
 		"mcp: [{prefix: x}]": "neither a command nor a URL",
 	} {
-		opts, err := react.Load(writeConfig(t, text))
+		opts, err := react.Load(writeConfig(t, text), nil)
 		if err == nil {
 			var a *react.Agent
 			if a, err = react.New(context.Background(), opts); err == nil {
@@ -143,7 +143,7 @@ func TestConfigsThatCannotBe(t *testing.T) {
 			t.Errorf("%q: %v (%v), want %q", text, err, queue.KindOf(err), want)
 		}
 	}
-	if _, err := react.Load(filepath.Join(t.TempDir(), "none")); queue.KindOf(err) != queue.Invalid {
+	if _, err := react.Load(filepath.Join(t.TempDir(), "none"), nil); queue.KindOf(err) != queue.Invalid {
 		t.Errorf("%v", err)
 	}
 }

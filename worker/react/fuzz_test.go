@@ -23,7 +23,7 @@ func FuzzParseConfig(f *testing.F) {
 		for i := range c.Tools {
 			c.Tools[i].Command = nil // nothing is to be looked for
 		}
-		_, _ = c.Options("/nowhere")
+		_, _ = c.Options("/nowhere", nil)
 	})
 }
 

@@ -111,10 +111,14 @@ type Options struct {
 	// TextContext shows the model only what was said in earlier turns, not the tool
 	// calls and their results.
 	TextContext bool
-	// LLM gives the agent's model: the task's first LLM when nil.
+	// LLM gives the agent's model: TaskLLM when nil.
 	LLM func(*worker.Task) (*llmclient.Client, error)
 	// UserLLM gives the model that plays the user and judges: LLM when nil.
 	UserLLM func(*worker.Task) (*llmclient.Client, error)
+	// Limited says that what is between the agent and its model takes the slots of the
+	// group llm; otherwise each call of a model takes one, see worker.Task.Limit. Tool
+	// calls take those of tool:NAME.
+	Limited bool
 	// Grade judges a conversation: [ToolSuccess] when nil.
 	Grade Grader
 	// Tape records the answers of models and tools, or replays them; nil does neither.
@@ -144,7 +148,7 @@ func New(ctx context.Context, opts Options) (*Agent, error) {
 		opts.Turns = Range{1, 1}
 	}
 	if opts.LLM == nil {
-		opts.LLM = taskLLM
+		opts.LLM = TaskLLM
 	}
 	if opts.UserLLM == nil {
 		opts.UserLLM = opts.LLM
@@ -168,7 +172,8 @@ func New(ctx context.Context, opts Options) (*Agent, error) {
 	return a, nil
 }
 
-func taskLLM(t *worker.Task) (*llmclient.Client, error) {
+// TaskLLM is the first LLM among a task's resources.
+func TaskLLM(t *worker.Task) (*llmclient.Client, error) {
 	llm, err := t.LLM()
 	if err != nil {
 		return nil, err
