@@ -22,6 +22,7 @@ type Conversation struct {
 	SpanID     string        // of the call
 	SequenceID int64         // of the call's span
 	ResponseID string        // "" where it is not known
+	Whole      bool          // an agent told all of it by a span with semconv.WholeTag
 }
 
 // Conversations finds the conversations in the spans of an attempt: one for each
@@ -43,6 +44,11 @@ func Conversations(spans []queue.Span) ([]Conversation, error) {
 			continue
 		}
 		seen[c.ResponseID] = true
+		tags, err := semconv.SpanTags(call.Span)
+		if err != nil {
+			return nil, err
+		}
+		c.Whole = slices.Contains(tags, semconv.WholeTag)
 		tools, err := call.Functions()
 		if err != nil {
 			return nil, err
@@ -123,8 +129,12 @@ func toldHistories(spans []queue.Span) (found []Conversation, err error) {
 }
 
 // Longest leaves out conversations that others, which come later, begin with: an agent
-// that calls a model again and again says all of it each time.
+// that calls a model again and again says all of it each time. Where there are whole
+// conversations, it leaves out all others.
 func Longest(conversations []Conversation) []Conversation {
+	if slices.ContainsFunc(conversations, func(c Conversation) bool { return c.Whole }) {
+		conversations = slices.DeleteFunc(slices.Clone(conversations), func(c Conversation) bool { return !c.Whole })
+	}
 	seed := maphash.MakeSeed()
 	beginnings := map[uint64]bool{} // of those that come later
 	keep := make([]bool, len(conversations))

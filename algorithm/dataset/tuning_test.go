@@ -95,7 +95,7 @@ func TestLongest(t *testing.T) {
 	list := func(texts ...string) []Conversation {
 		var out []Conversation
 		for _, text := range texts {
-			c := Conversation{SpanID: text}
+			c := Conversation{SpanID: text, Whole: text == "whole"}
 			for _, letter := range text {
 				c.Messages = append(c.Messages, Message{Role: User, Content: string(letter)})
 			}
@@ -109,6 +109,7 @@ func TestLongest(t *testing.T) {
 		{{"ab", "abcd", "abx", "q"}, {"abcd", "abx", "q"}},
 		{{"abcd", "ab"}, {"abcd", "ab"}}, // what comes later was said later
 		{{"ab", "ab"}, {"ab"}},
+		{{"ab", "whole", "abc"}, {"whole"}},
 	} {
 		var got []string
 		for _, c := range Longest(list(test[0]...)) {

@@ -3,7 +3,10 @@
 package react_test
 
 import (
+	"bufio"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -56,9 +59,9 @@ func TestExample(t *testing.T) {
 	}
 	model := httptest.NewServer(fakellm.New(shopkeeper))
 	defer model.Close()
-	run := func(url string, args ...string) []string {
+	command := func(url string, args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), aglq, append([]string{"run", "--react", "react.yaml", "--tasks", "tasks.jsonl"}, args...)...)
+		cmd := exec.CommandContext(t.Context(), aglq, args...)
 		cmd.Env = append(os.Environ(), "OPENAI_BASE_URL="+url, "OPENAI_API_KEY=x", "MODEL=m")
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
@@ -66,8 +69,13 @@ func TestExample(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s\n%s", err, out, &stderr)
 		}
+		return string(out)
+	}
+	run := func(url string, args ...string) []string {
+		t.Helper()
+		out := command(url, append([]string{"run", "--react", "react.yaml", "--tasks", "tasks.jsonl"}, args...)...)
 		var ends []string
-		for line := range strings.Lines(string(out)) {
+		for line := range strings.Lines(out) {
 			ends = append(ends, strings.Join(strings.Fields(line)[1:3], " "))
 		}
 		return ends
@@ -81,4 +89,77 @@ func TestExample(t *testing.T) {
 	if diff := cmp.Diff(want, run("http://127.0.0.1:1/v1", "--react-replay", tape)); diff != "" {
 		t.Error(diff)
 	}
+
+	// From a queue to a dataset.
+	store := startStore(t, aglq)
+	command("", "enqueue", "--store-url", store, "tasks.jsonl")
+	command(model.URL+"/v1", "worker", "--store-url", store, "--react", "react.yaml", "--max-rollouts", "2")
+	rows := command("", "export", "--store-url", store, "--format", "conversational", "--min-reward", "1", "--include-system", "--include-tool-calls", "--out", "-")
+	if n := strings.Count(rows, "\n"); n != 2 {
+		t.Fatalf("%d rows:\n%s", n, rows)
+	}
+	for row := range strings.Lines(rows) {
+		checkRow(t, row)
+	}
+}
+
+// checkRow checks that each call of a conversation has its result, in its place.
+func checkRow(t *testing.T, row string) {
+	t.Helper()
+	var got struct {
+		Messages []struct {
+			Role       string
+			Content    string
+			ToolCallID string                `json:"tool_call_id"`
+			ToolCalls  []struct{ ID string } `json:"tool_calls"`
+		}
+		Tools []struct{ Function struct{ Name string } }
+	}
+	if err := json.Unmarshal([]byte(row), &got); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, m := range got.Messages {
+		line := m.Role + m.ToolCallID
+		for _, c := range m.ToolCalls {
+			line += " " + c.ID
+		}
+		told = append(told, line)
+	}
+	want := []string{"system", "user", "assistant list", "toollist", "assistant read0 read1 read2", "toolread0", "toolread1", "toolread2", "assistant"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Error(diff)
+	}
+	if text := got.Messages[7].Content; text != "Error: exit status 1: stok.txt: No such file or directory" {
+		t.Errorf("the last tool said %q", text)
+	}
+	if len(got.Tools) != 2 || got.Tools[1].Function.Name != "read_file" {
+		t.Errorf("tools %+v", got.Tools)
+	}
+}
+
+// startStore starts a store for as long as the test, and gives its URL.
+func startStore(t *testing.T, aglq string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), aglq, "store", "--port", "0")
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		if m := regexp.MustCompile(`msg=listening .*url=(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+			go func() { _, _ = io.Copy(io.Discard, log) }()
+			t.Cleanup(func() {
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+			})
+			return m[1]
+		}
+	}
+	t.Fatal("the store does not listen")
+	return ""
 }

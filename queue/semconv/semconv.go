@@ -21,6 +21,11 @@ const (
 // RewardOperation is the name of an operation that computes a reward.
 const RewardOperation = "agentlightning.reward"
 
+// WholeTag marks a span in the shape of a call to a language model by which an agent
+// tells a whole conversation: the attempt's real calls are parts of it, or were made
+// about it.
+const WholeTag = "whole-conversation"
+
 // Keys, and prefixes of keys, of attributes.
 const (
 	RewardPrefix    = "agentlightning.reward"

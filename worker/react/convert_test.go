@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/aglq/aglq/algorithm/adapter"
+	"github.com/aglq/aglq/algorithm/dataset"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
@@ -53,6 +54,27 @@ func converts(t *testing.T, o outcome) {
 	}
 	if diff := cmp.Diff(withDescriptions(decoded(t, tools)), decoded(t, got.Tools)); diff != "" {
 		t.Errorf("tools (-held +converted):\n%s", diff)
+	}
+}
+
+// exports checks that the dataset of the attempt is the conversation that was held, and
+// nothing else.
+func exports(t *testing.T, o outcome) {
+	t.Helper()
+	all, err := dataset.Conversations(o.spans)
+	must(t, err)
+	longest := dataset.Longest(all)
+	if len(longest) != 1 {
+		t.Fatalf("%d conversations of one", len(longest))
+	}
+	held, err := rawjson.Marshal(o.conv.Messages())
+	must(t, err)
+	want, _ := dataset.NewHistory(held)
+	if diff := cmp.Diff(want, longest[0].Messages); diff != "" {
+		t.Errorf("(-held +exported):\n%s", diff)
+	}
+	if (longest[0].Tools == nil) != (len(o.conv.Tools) == 0) {
+		t.Errorf("tools %s", longest[0].Tools)
 	}
 }
 

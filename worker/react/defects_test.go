@@ -180,6 +180,7 @@ func TestConversationsAreSound(t *testing.T) {
 				t.Errorf("reward %v %v, want %v", got, ok, c.reward)
 			}
 			converts(t, o)
+			exports(t, o)
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/queue/semconv"
 	"github.com/aglq/aglq/worker/emit"
 	"github.com/aglq/aglq/worker/llmclient"
 )
@@ -71,7 +72,7 @@ func (c *Conversation) record(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	if _, op, err := emit.Begin(ctx, opConversation, llmclient.CallAttributes(request, response)); err == nil {
+	if _, op, err := emit.Begin(ctx, opConversation, llmclient.CallAttributes(request, response), emit.Tags{semconv.WholeTag}); err == nil {
 		_ = op.End() // counted as missing if it fails
 	}
 }

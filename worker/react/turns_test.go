@@ -81,6 +81,7 @@ func TestConversationsOfSeveralTurns(t *testing.T) {
 				t.Error(diff)
 			}
 			converts(t, o)
+			exports(t, o)
 			for _, q := range r.model.Requests() {
 				if role(q) == "judgement" && (q.Body.Get("max_tokens").String() != "100" || q.Body.Get("temperature").String() != "0.3") {
 					t.Errorf("judged with %s", q.Body)
