@@ -237,12 +237,12 @@ func (e *Enqueue) check() error {
 		if t.Input == nil {
 			return queue.Errorf(queue.Invalid, "task %d has no input; null is one", i)
 		}
-		if !t.Metadata.Get(RunKey).IsNull() {
-			return queue.Errorf(queue.Invalid, "the metadata of task %d has %q, which is aglq's", i, RunKey)
+		if !t.Metadata.Get(algorithm.RunKey).IsNull() {
+			return queue.Errorf(queue.Invalid, "the metadata of task %d has %q, which is aglq's", i, algorithm.RunKey)
 		}
 	}
-	if !e.Metadata.Get(RunKey).IsNull() {
-		return queue.Errorf(queue.Invalid, "the metadata has %q, which is aglq's", RunKey)
+	if !e.Metadata.Get(algorithm.RunKey).IsNull() {
+		return queue.Errorf(queue.Invalid, "the metadata has %q, which is aglq's", algorithm.RunKey)
 	}
 	return nil
 }

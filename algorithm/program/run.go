@@ -19,9 +19,6 @@ import (
 	"github.com/aglq/aglq/queue/where"
 )
 
-// RunKey is the member of a rollout's metadata that names its run.
-const RunKey = "run"
-
 // RunPrefix begins the names that runs give themselves.
 const RunPrefix queue.IDPrefix = "exec-"
 

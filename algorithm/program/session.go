@@ -5,15 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/aglq/aglq/algorithm"
-	"github.com/aglq/aglq/algorithm/adapter"
 	"github.com/aglq/aglq/queue"
-	"github.com/aglq/aglq/queue/rawjson"
 )
 
 // session is a run of the program. Three goroutines share it: the one that reads
@@ -24,8 +20,7 @@ type session struct {
 	store  queue.Store
 	client *algorithm.Client
 	hello  Hello
-	since  float64 // before which nothing of the run started
-	began  float64 // the store's time at the start, by which replayed results are told
+	run    *algorithm.Run
 
 	stop    func(cause error)     // ends the run
 	results chan algorithm.Result // from the watch to the program
@@ -33,9 +28,7 @@ type session struct {
 	told    int
 
 	mu         sync.Mutex
-	batches    map[string][]string // the rollouts of each batch, in order
-	holes      map[string]bool     // batches of which the store has lost some
-	unfinished int
+	unfinished int // rollouts of the run that were not told
 	answers    [][]byte
 	unread     int // bytes of answers
 	done       bool
@@ -48,8 +41,7 @@ func newSession(store queue.Store, config Config) *session {
 	return &session{
 		Config: config, store: store,
 		client:  algorithm.New(store, algorithm.Options{Observer: counted{config.Observer}}),
-		results: make(chan algorithm.Result), batches: map[string][]string{}, holes: map[string]bool{},
-		changed: make(chan struct{}), fed: make(chan struct{}),
+		results: make(chan algorithm.Result), changed: make(chan struct{}), fed: make(chan struct{}),
 	}
 }
 
@@ -60,49 +52,19 @@ type counted struct{ algorithm.Observer }
 // Enqueued implements algorithm.Observer.
 func (c counted) Enqueued(_ int, took time.Duration) { c.Observer.Enqueued(0, took) }
 
-// load finds what the store has of the run. It reads through all rollouts, once.
-func (s *session) load(ctx context.Context) error {
-	s.hello = Hello{Version: ProtocolVersion, Run: s.Run, Batches: []string{}, Rollouts: map[queue.RolloutStatus]int{}}
-	type place struct {
-		id    string
-		index int64
+// load finds what the store has of the run.
+func (s *session) load(ctx context.Context) (err error) {
+	if s.run, err = s.client.FindRun(ctx, s.Run); err != nil {
+		return err
 	}
-	places := map[string][]place{}
-	all := adapter.Source{Store: s.store}.Rollouts(ctx, queue.RolloutQuery{})
-	for r, err := range all {
-		if err != nil {
-			return fmt.Errorf("looking for run %s: %w", s.Run, err)
-		}
-		s.began = max(s.began, r.StartTime)
-		if r.EndTime != nil {
-			s.began = max(s.began, *r.EndTime)
-		}
-		if !s.isOwn(&r.Rollout) {
-			continue
-		}
-		if len(s.hello.Rollouts) == 0 || r.StartTime < s.since {
-			s.since = r.StartTime
-		}
-		s.hello.Rollouts[r.Status]++
-		if !r.Status.Finished() {
-			s.hello.Unfinished++
-		}
-		name := s.batchName(&r.Rollout)
-		if places[name] == nil {
-			s.hello.Batches = append(s.hello.Batches, name)
-		}
-		index, _ := r.Metadata.Get(algorithm.BatchIndexKey).Int()
-		places[name] = append(places[name], place{r.RolloutID, index})
-		s.unfinished++
+	s.hello = Hello{Version: ProtocolVersion, Run: s.Run, Batches: s.run.Batches, Rollouts: s.run.Coverage}
+	if s.hello.Batches == nil {
+		s.hello.Batches = []string{}
 	}
-	if len(places) == 0 {
-		s.since = s.began - 60 // nothing of the run is older; clocks of stores may differ a little
-	}
-	for name, list := range places {
-		slices.SortStableFunc(list, func(a, b place) int { return int(a.index - b.index) })
-		for i, p := range list {
-			s.batches[name] = append(s.batches[name], p.id)
-			s.holes[name] = s.holes[name] || p.index != int64(i)
+	for status, n := range s.run.Coverage {
+		s.unfinished += n
+		if !status.Finished() {
+			s.hello.Unfinished += n
 		}
 	}
 	resources, err := s.store.Resources(ctx, s.Run)
@@ -112,23 +74,16 @@ func (s *session) load(ctx context.Context) error {
 	if resources != nil {
 		s.hello.Resources = resources.AppendJSON(nil)
 	}
-	s.hello.Resumed = len(places) > 0 || resources != nil
+	s.hello.Resumed = s.unfinished > 0 || resources != nil
 	return nil
-}
-
-func (s *session) isOwn(r *queue.Rollout) bool { return r.Metadata.Get(RunKey).Text() == s.Run }
-
-// batchName is the name of a batch within the run.
-func (s *session) batchName(r *queue.Rollout) string {
-	return strings.TrimPrefix(r.Metadata.Get(algorithm.BatchIDKey).Text(), s.Run+"/")
 }
 
 // watch hands finished rollouts to the program until ctx ends.
 func (s *session) watch(ctx context.Context) error {
-	opts := algorithm.WatchOptions{Since: s.since, Want: s.isOwn}
+	opts := algorithm.WatchOptions{Since: s.run.Began, Want: s.run.Owns}
 	if s.All {
-		opts = algorithm.WatchOptions{Since: min(s.Since, s.since)}
-		opts.Want = func(r *queue.Rollout) bool { return s.isOwn(r) || r.StartTime >= s.Since }
+		opts.Since = min(s.Since, s.run.Began)
+		opts.Want = func(r *queue.Rollout) bool { return s.run.Owns(r) || r.StartTime >= s.Since }
 	}
 	observed := algorithm.New(s.store, algorithm.Options{Observer: s.Observer})
 	for r, err := range observed.Watch(opts).Results(ctx) {
@@ -207,7 +162,7 @@ func (s *session) change(do func()) {
 
 // tell writes a result, and its group when it is the last of it.
 func (s *session) tell(send func([]byte), r algorithm.Result) {
-	own := s.isOwn(&r.Rollout)
+	own := s.run.Owns(&r.Rollout)
 	if own {
 		defer s.change(func() { s.unfinished-- })
 	}
@@ -222,10 +177,10 @@ func (s *session) tell(send func([]byte), r algorithm.Result) {
 	}
 	f := &Finished{
 		Rollout: r.Rollout.AppendJSON(nil), Attempts: r.Attempts(), Own: own, Index: r.Index, DataID: r.DataID(),
-		Replayed: r.Rollout.EndTime != nil && *r.Rollout.EndTime <= s.began,
+		Replayed: r.Rollout.EndTime != nil && *r.Rollout.EndTime <= s.run.Seen,
 	}
 	if own {
-		f.Batch = s.batchName(&r.Rollout)
+		f.Batch = s.run.BatchOf(&r.Rollout)
 	}
 	if r.Attempt != nil {
 		f.Attempt = r.Attempt.AppendJSON(nil)
@@ -249,7 +204,7 @@ func (s *session) tell(send func([]byte), r algorithm.Result) {
 }
 
 func (s *session) group(group algorithm.Group) *Group {
-	out := &Group{Batch: s.batchName(&group.Results[0].Rollout), DataID: group.DataID, Statistics: group.Statistics()}
+	out := &Group{Batch: s.run.BatchOf(&group.Results[0].Rollout), DataID: group.DataID, Statistics: group.Statistics()}
 	for i, advantage := range group.Advantages() {
 		r := &group.Results[i]
 		m := Member{RolloutID: r.Rollout.RolloutID, Status: r.Rollout.Status, Advantage: advantage}
@@ -325,14 +280,8 @@ func (s *session) enqueue(ctx context.Context, e *Enqueue) (*EnqueueAnswer, erro
 	if name == "" {
 		name = queue.RandomID(algorithm.BatchPrefix)
 	}
-	s.mu.Lock()
-	stored, hole := s.batches[name], s.holes[name]
-	s.mu.Unlock()
-	if hole {
-		return nil, queue.Errorf(queue.Conflict, "the store has lost rollouts of batch %q, by its retention perhaps; give it another name to run all of it again", name)
-	}
 	opts := algorithm.BatchOptions{
-		ID: s.Run + "/" + name, Mode: e.Mode, ResourcesID: e.ResourcesID, Repeat: e.Repeat, Metadata: s.mark(e.Metadata),
+		Mode: e.Mode, ResourcesID: e.ResourcesID, Repeat: e.Repeat, Metadata: e.Metadata,
 	}
 	if opts.Mode == "" {
 		opts.Mode = s.Mode
@@ -345,34 +294,17 @@ func (s *session) enqueue(ctx context.Context, e *Enqueue) (*EnqueueAnswer, erro
 	for i, t := range e.Tasks {
 		tasks[i] = algorithm.Task{Input: t.Input, Metadata: t.Metadata, DataID: t.DataID}
 	}
-	if err := s.waitForRoom(ctx, len(tasks)*max(e.Repeat, 1)-len(stored)); err != nil {
+	if err := s.waitForRoom(ctx, len(tasks)*max(e.Repeat, 1)-len(s.run.RolloutIDs(name))); err != nil {
 		return nil, err
 	}
-	b, err := s.client.CompleteBatch(ctx, tasks, opts, stored)
-	if b != nil && b.Len() > len(stored) {
-		s.change(func() {
-			s.batches[name] = b.RolloutIDs()
-			s.unfinished += b.Len() - len(stored)
-		})
+	b, stored, err := s.run.Batch(ctx, name, tasks, opts)
+	if b != nil && b.Len() > stored {
+		s.change(func() { s.unfinished += b.Len() - stored })
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &EnqueueAnswer{Batch: name, RolloutIDs: b.RolloutIDs(), Stored: b.Len() - len(stored)}, nil
-}
-
-// mark puts the name of the run into metadata.
-func (s *session) mark(metadata rawjson.Value) rawjson.Value {
-	if !metadata.IsNull() && metadata.Kind() != rawjson.KindObject {
-		return metadata // the batch refuses it
-	}
-	dst := rawjson.AppendString(rawjson.AppendMember(nil, []byte(RunKey), nil), s.Run)
-	for key, val := range metadata.Members() {
-		if string(key) != RunKey { // a null one
-			dst = rawjson.AppendMember(dst, key, val)
-		}
-	}
-	return append(dst, '}')
+	return &EnqueueAnswer{Batch: name, RolloutIDs: b.RolloutIDs(), Stored: b.Len() - stored}, nil
 }
 
 // waitForRoom waits until n more rollouts may be unfinished. When nothing is told
@@ -414,31 +346,41 @@ func (s *session) storeResources(ctx context.Context, r *Resources) (*ResourcesA
 }
 
 func (s *session) cancel(ctx context.Context, c *Cancel) (*CancelAnswer, error) {
-	var ids []string
-	s.mu.Lock()
-	own := map[string]bool{}
-	for name, list := range s.batches {
-		for _, id := range list {
-			own[id] = true
-		}
-		if c.All || name == c.Batch {
-			ids = append(ids, list...)
-		}
-	}
-	_, known := s.batches[c.Batch]
-	s.mu.Unlock()
-	if c.Batch != "" && !known {
-		return nil, queue.Errorf(queue.NotFound, "run %s has no batch %q", s.Run, c.Batch)
-	}
-	for _, id := range c.RolloutIDs {
-		if !own[id] {
-			return nil, queue.Errorf(queue.NotFound, "run %s has no rollout %s", s.Run, id)
-		}
-		ids = append(ids, id)
+	ids, err := s.toCancel(c)
+	if err != nil {
+		return nil, err
 	}
 	n, err := s.client.Cancel(ctx, ids)
 	if err != nil {
 		err = errors.Join(err, fmt.Errorf("%d of %d rollouts were cancelled", n, len(ids)))
 	}
 	return &CancelAnswer{Cancelled: n}, err
+}
+
+// toCancel lists the rollouts that a command means.
+func (s *session) toCancel(c *Cancel) (ids []string, err error) {
+	switch {
+	case c.All:
+		for _, batch := range s.run.Names() {
+			ids = append(ids, s.run.RolloutIDs(batch)...)
+		}
+	case c.Batch != "":
+		if ids = s.run.RolloutIDs(c.Batch); ids == nil {
+			err = queue.Errorf(queue.NotFound, "run %s has no batch %q", s.Run, c.Batch)
+		}
+	default:
+		own := map[string]bool{}
+		for _, batch := range s.run.Names() {
+			for _, id := range s.run.RolloutIDs(batch) {
+				own[id] = true
+			}
+		}
+		for _, id := range c.RolloutIDs {
+			if !own[id] {
+				return nil, queue.Errorf(queue.NotFound, "run %s has no rollout %s", s.Run, id)
+			}
+		}
+		ids = c.RolloutIDs
+	}
+	return ids, err
 }
