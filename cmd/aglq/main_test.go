@@ -24,9 +24,9 @@ import (
 )
 
 // TestMain puts the command itself, as aglq, into the PATH of scripts and of
-// the tests that start processes.
+// the tests that start processes, and an agent.
 func TestMain(m *testing.M) {
-	testscript.Main(mongotest.Tests{M: m}, map[string]func(){"aglq": main})
+	testscript.Main(mongotest.Tests{M: m}, map[string]func(){"aglq": main, "solver": solver})
 }
 
 // patience is how long tests wait for what must happen.
