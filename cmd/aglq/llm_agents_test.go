@@ -4,14 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/aglq/aglq/internal/pyenv"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/worker/llmproxy/fakellm"
 )
@@ -32,13 +31,7 @@ func policy(q fakellm.Request) fakellm.Answer {
 // token ids, conversations and rewards must come out.
 func TestAgentsWithoutAglq(t *testing.T) {
 	t.Parallel()
-	script := exec.CommandContext(t.Context(), "../../scripts/get-python-env", "agents")
-	script.Stderr = os.Stderr
-	out, err := script.Output()
-	if err != nil {
-		t.Fatalf("making the agents' environment: %v", err)
-	}
-	python := strings.TrimSpace(string(out))
+	python := pyenv.Python(t, "agents")
 	upstream := httptest.NewServer(fakellm.New(policy))
 	t.Cleanup(upstream.Close)
 	all := string(read(t, agents+"tasks.jsonl"))

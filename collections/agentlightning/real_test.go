@@ -31,6 +31,7 @@ import (
 	"github.com/aglq/aglq/collections/memory"
 	"github.com/aglq/aglq/collections/mongo"
 	"github.com/aglq/aglq/collections/mongo/mongotest"
+	"github.com/aglq/aglq/internal/pyenv"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/httpapi"
 	"github.com/aglq/aglq/queue/rawjson"
@@ -56,7 +57,7 @@ func seed(t *testing.T) *reference {
 	r := &reference{uri: mongotest.Start(t).URI()}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
 	t.Cleanup(cancel)
-	python := exec.CommandContext(ctx, pythonOf(t), filepath.Join("testdata", "seed.py"), r.uri)
+	python := exec.CommandContext(ctx, pyenv.Python(t, "compat"), filepath.Join("testdata", "seed.py"), r.uri)
 	python.Env = append(os.Environ(), "LITELLM_LOCAL_MODEL_COST_MAP=True", "PYTHONDONTWRITEBYTECODE=1")
 	var log bytes.Buffer
 	python.Stderr = &log
@@ -88,20 +89,6 @@ func (r *reference) readLine(t *testing.T, into any) {
 	if err != nil {
 		t.Fatalf("the reference said %.300q: %v", line, err)
 	}
-}
-
-// pythonOf is a Python that has the reference: $AGLQ_COMPAT_PYTHON, or the one
-// that scripts/get-python-env makes.
-func pythonOf(t *testing.T) string {
-	t.Helper()
-	if python := os.Getenv("AGLQ_COMPAT_PYTHON"); python != "" {
-		return python
-	}
-	out, err := exec.CommandContext(t.Context(), filepath.Join("..", "..", "scripts", "get-python-env"), "compat").Output()
-	if err != nil {
-		t.Fatalf("no Python with the reference's parts: %v", err)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // told is what a source told.

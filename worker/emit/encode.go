@@ -17,8 +17,8 @@ import (
 )
 
 // encode writes a value as JSON text as json.Marshal does, save that a float is
-// always one (1.0, not 1) and may be NaN or infinite: attributes tell integers and
-// floats apart. Errors have the kind Invalid.
+// written as Python writes it: always as one (1.0, not 1), and maybe NaN or
+// infinite. Attributes tell integers and floats apart. Errors have the kind Invalid.
 func encode(x any) (rawjson.Value, error) {
 	text, err := appendValue(nil, reflect.ValueOf(x), 0)
 	if err == nil {
@@ -91,10 +91,7 @@ func appendFloat(dst []byte, v reflect.Value) []byte {
 		// The shortest text of a float32 is not that of the same float64.
 		fmt.Sscan(fmt.Sprint(float32(f)), &f)
 	}
-	if math.IsInf(f, 0) || math.IsNaN(f) {
-		return semconv.AppendPythonFloat(dst, f)
-	}
-	return rawjson.AppendFloat(dst, f)
+	return semconv.AppendPythonFloat(dst, f)
 }
 
 func appendList(dst []byte, v reflect.Value, depth int) ([]byte, error) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/aglq/aglq/benchmarks"
 	"github.com/aglq/aglq/collections/mongo/mongotest"
+	"github.com/aglq/aglq/internal/pyenv"
 )
 
 const repository = "../../.."
@@ -35,7 +36,7 @@ func TestReferenceOnMongo(t *testing.T) {
 // tryReference starts a store, runs every Python test against it, and reports
 // each under its name.
 func tryReference(t *testing.T, backend ...string) {
-	python := pythonOf(t)
+	python := pyenv.Python(t, "compat")
 	command := []string{buildAglq(t), "store", "--host", "127.0.0.1", "--port", "{port}", "--scan-debounce", "0"}
 	server, err := benchmarks.StartServer(t.Context(), append(command, backend...), "/v1/agl/health")
 	if err != nil {
@@ -106,21 +107,6 @@ func readReport(path string) ([]testCase, error) {
 		cases = append(cases, s.Cases...)
 	}
 	return cases, nil
-}
-
-// pythonOf is a Python that has the reference: $AGLQ_COMPAT_PYTHON, or the one
-// that scripts/get-python-env makes.
-func pythonOf(t *testing.T) string {
-	if python := os.Getenv("AGLQ_COMPAT_PYTHON"); python != "" {
-		return python
-	}
-	script := exec.CommandContext(t.Context(), filepath.Join(repository, "scripts", "get-python-env"), "compat")
-	script.Stderr = os.Stderr
-	out, err := script.Output()
-	if err != nil {
-		t.Fatalf("no Python with the reference's parts: %v", err)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 func buildAglq(t *testing.T) string {

@@ -1,13 +1,19 @@
-"""Writes goldens.json: what the reference's emitters make of the calls below.
+"""Says what the reference's emitters make of calls.
 
-    python goldens.py
+    python goldens.py          # writes goldens.json, of the calls below; the tests make the same
+    python goldens.py answer   # reads calls as JSON lines, and writes a line for each
 
-It needs Agent-Lightning 0.3.0. The tests make the same calls.
+It needs Agent-Lightning 0.3.0.
 """
 
 import json
+import logging
+import os
 import pathlib
+import sys
 from contextlib import contextmanager
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # no network
 
 from agentlightning.emitter import emit_annotation, emit_exception, emit_message, emit_object, emit_reward
 from agentlightning.emitter import exception as exception_module
@@ -122,10 +128,49 @@ def outcome(call):
     return {"name": wire["name"], "attributes": span.attributes, "status": wire["status"]}
 
 
-goldens = {
-    "spans": {name: outcome(call) for name, call in CALLS.items()},
-    "flatten": [{"from": v, "to": flatten_attributes(v), "expanded": flatten_attributes(v, expand_leaf_lists=True)} for v in FLATTEN],
-    "unflatten": [{"from": v, "to": unflatten_attributes(dict(v))} for v in UNFLATTEN],
-    "sanitize": [{"from": v, "to": sanitize_attributes(v)} for v in SANITIZE],
+def operate(c):
+    with operation(name=c["name"], propagate=False, **c["attributes"]) as op:
+        op.set_input(*c["args"], **c["value"])
+        op.set_output(c["output"])
+
+
+def raised(c):
+    try:
+        raise ValueError(c["value"])
+    except ValueError as error:
+        error.__traceback__ = None
+        emit_exception(error, attributes=c["attributes"], propagate=False)
+
+
+ANSWERS = {
+    "reward": lambda c: emit_reward(c["value"], attributes=c["attributes"], propagate=False),
+    "rewards": lambda c: emit_reward(c["value"], primary_key=c["name"], attributes=c["attributes"], propagate=False),
+    "annotation": lambda c: emit_annotation(c["value"], propagate=False),
+    "message": lambda c: emit_message(c["value"], attributes=c["attributes"], propagate=False),
+    "object": lambda c: emit_object(c["value"], attributes=c["attributes"], propagate=False),
+    "exception": raised,
+    "operation": operate,
+    "tags": lambda c: emit_reward(1.0, attributes=make_tag_attributes(c["value"]), propagate=False),
+    "links": lambda c: emit_reward(1.0, attributes=make_link_attributes(c["value"]), propagate=False),
 }
-pathlib.Path(__file__).with_name("goldens.json").write_text(json.dumps(goldens, ensure_ascii=False, indent=1) + "\n")
+
+
+def answer():
+    logging.disable(logging.CRITICAL)
+    for line in sys.stdin:
+        call = json.loads(line)
+        print(json.dumps(outcome(lambda: ANSWERS[call["call"]](call))))
+
+
+def write():
+    goldens = {
+        "spans": {name: outcome(call) for name, call in CALLS.items()},
+        "flatten": [{"from": v, "to": flatten_attributes(v), "expanded": flatten_attributes(v, expand_leaf_lists=True)} for v in FLATTEN],
+        "unflatten": [{"from": v, "to": unflatten_attributes(dict(v))} for v in UNFLATTEN],
+        "sanitize": [{"from": v, "to": sanitize_attributes(v)} for v in SANITIZE],
+    }
+    pathlib.Path(__file__).with_name("goldens.json").write_text(json.dumps(goldens, ensure_ascii=False, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    answer() if sys.argv[1:] == ["answer"] else write()

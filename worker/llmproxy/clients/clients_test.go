@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/aglq/aglq/collections/memory"
+	"github.com/aglq/aglq/internal/pyenv"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/store"
@@ -28,24 +29,24 @@ import (
 
 const scripts = "../../../scripts"
 
-// environment makes what a client needs and gives where it is.
-func environment(t *testing.T, script string) string {
+// nodeFolder makes the clients' folder and gives where it is.
+func nodeFolder(t *testing.T) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(scripts, script), "llm")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(scripts, "get-node-env"), "llm")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s: %v", script, err)
+		t.Fatalf("making a folder with the clients for Node: %v", err)
 	}
 	return strings.TrimSpace(string(out))
 }
 
 func TestPython(t *testing.T) {
-	test(t, nil, environment(t, "get-python-env"), "python/calls.py")
+	test(t, nil, pyenv.Python(t, "llm"), "python/calls.py")
 }
 
 func TestNode(t *testing.T) {
-	test(t, []string{"NODE_ENV_FOLDER=" + environment(t, "get-node-env")}, "node", "node/calls.mjs")
+	test(t, []string{"NODE_ENV_FOLDER=" + nodeFolder(t)}, "node", "node/calls.mjs")
 }
 
 // model says back what it hears, asks for the weather where it may, and refuses
