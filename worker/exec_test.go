@@ -298,7 +298,8 @@ func TestExecCancellationReachesTheProgram(t *testing.T) {
 	s := newStore(t)
 	id := enqueue(t, s, nil, `1`)[0]
 	dir := t.TempDir()
-	_, stop := start(t, s, shell(fmt.Sprintf(`trap 'echo bye > %s/term; exit 0' TERM; echo $$ > %s/pids; while :; do sleep 0.02; done`, dir, dir)),
+	script := fmt.Sprintf(`trap 'echo bye > %s/term; exit 0' TERM; echo $$ > %s/pids; while :; do sleep 0.02; done`, dir, dir)
+	_, stop := start(t, s, worker.Exec(worker.ExecOptions{Command: []string{"sh", "-c", script}}), // with time to say bye
 		worker.Options{HeartbeatInterval: 20 * time.Millisecond})
 	pidsIn(t, filepath.Join(dir, "pids"), 1)
 	if _, err := s.UpdateRollout(t.Context(), id, queue.RolloutUpdate{Status: queue.Set(queue.RolloutCancelled)}); err != nil {

@@ -228,8 +228,11 @@ func TestPoolTimeoutEndsTheFamily(t *testing.T) {
 	s := newStore(t)
 	file := filepath.Join(t.TempDir(), "pids")
 	p := poolOf(t, `case $line in *hang*) `+fmt.Sprintf(family, file)+`;; esac; echo "{\"id\":\"$id\",\"reward\":1}"`)
-	ids := enqueue(t, s, nil, `"hang"`, `"go on"`)
-	start(t, s, p.Handle, worker.Options{TaskTimeout: 400 * time.Millisecond})
+	limit := 0.4
+	config := queue.DefaultConfig()
+	config.TimeoutSeconds = &limit
+	ids := []string{enqueue(t, s, &config, `"hang"`)[0], enqueue(t, s, nil, `"go on"`)[0]}
+	start(t, s, p.Handle, worker.Options{})
 	if r := finished(t, s, ids[0]); r.Attempt.Status != queue.AttemptTimeout {
 		t.Errorf("attempt %s with %s", r.Attempt.Status, r.Attempt.Metadata)
 	}
@@ -246,7 +249,8 @@ func TestPoolCancellation(t *testing.T) {
 	s := newStore(t)
 	id := enqueue(t, s, nil, `1`)[0]
 	dir := t.TempDir()
-	p := poolOf(t, fmt.Sprintf(`trap 'echo bye > %s/term; exit 0' TERM; echo $$ > %s/pids; while :; do sleep 0.02; done`, dir, dir))
+	script := fmt.Sprintf(`trap 'echo bye > %s/term; exit 0' TERM; echo $$ > %s/pids; while :; do sleep 0.02; done`, dir, dir)
+	p := newPool(t, worker.PoolOptions{ExecOptions: worker.ExecOptions{Command: poolLoop(script), Grace: worker.DefaultGrace}}) // time to say bye
 	_, stop := start(t, s, p.Handle, worker.Options{HeartbeatInterval: 20 * time.Millisecond})
 	pid := pidsIn(t, filepath.Join(dir, "pids"), 1)[0]
 	if _, err := s.UpdateRollout(t.Context(), id, queue.RolloutUpdate{Status: queue.Set(queue.RolloutCancelled)}); err != nil {
