@@ -24,23 +24,25 @@ import (
 	"github.com/aglq/aglq/worker"
 )
 
-// script is what a script prints, asked once.
-func script(variable string, command ...string) func() (string, error) {
-	return sync.OnceValues(func() (string, error) {
-		if path := os.Getenv(variable); path != "" {
+// python is a Python with OpenTelemetry's SDK, and node the folder with what the
+// agents in TypeScript import; they are made when there are none.
+var (
+	python = sync.OnceValues(func() (string, error) {
+		if path := os.Getenv("AGLQ_DEMO_PYTHON"); path != "" {
 			return path, nil
 		}
-		out, err := exec.Command(filepath.Join("..", "..", "scripts", command[0]), command[1:]...).Output()
-		return strings.TrimSpace(string(out)), err
+		return script("get-python-env", "demo")
 	})
-}
-
-var (
-	// python is a Python with OpenTelemetry's SDK.
-	python = script("AGLQ_DEMO_PYTHON", "get-python-env", "demo")
-	// node is the folder with what the agents in TypeScript import.
-	node = script("AGLQ_AGENTS_NODE", "get-node-env", "agents")
+	node = sync.OnceValues(func() (string, error) { return script("get-node-env", "agents") })
 )
+
+// script is what a script prints.
+func script(name, argument string) (string, error) {
+	cmd := exec.Command(filepath.Join("..", "..", "scripts", name), argument)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err
+}
 
 func must(t *testing.T, get func() (string, error)) string {
 	t.Helper()
