@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/aglq/aglq/worker/llmproxy/fakellm"
 )
@@ -73,6 +76,43 @@ func TestLLMProxyCommand(t *testing.T) {
 	p.exit(143)
 	if spans := aglq(t, store, "spans", id, "--json"); !strings.Contains(spans, `"gen_ai.completion.0.content":"hello"`) {
 		t.Errorf("spans after the end of the proxy:\n%s", spans)
+	}
+}
+
+// poolCaller is the same as a program that stays.
+const poolCaller = `
+import json, sys, urllib.request
+for line in sys.stdin:
+    message = json.loads(line)
+    env, task = message["env"], message["input"]
+    body = json.dumps({"model": env.get("AGL_LLM_MODEL", "any"), "messages": [{"role": "user", "content": task}]})
+    request = urllib.request.Request(env["OPENAI_BASE_URL"] + "/chat/completions", body.encode(), {"Content-Type": "application/json"})
+    answer = json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"]
+    print(json.dumps({"id": message["id"], "reward": 1 if answer == task else 0}), flush=True)
+`
+
+// TestRunLimitsCallsOfModels has agents of a pool call a model one at a time.
+func TestRunLimitsCallsOfModels(t *testing.T) {
+	t.Parallel()
+	var calls, most atomic.Int64
+	upstream := httptest.NewServer(fakellm.New(func(r fakellm.Request) fakellm.Answer {
+		return fakellm.Answer{Text: r.Prompt(), Wait: func(context.Context, int) error {
+			most.Store(max(most.Load(), calls.Add(1)))
+			time.Sleep(2 * time.Millisecond) // so that others would come in
+			calls.Add(-1)
+			return nil
+		}}
+	}))
+	defer upstream.Close()
+	task := write(t, "tasks.jsonl", strings.Repeat(`"say this"`+"\n", 12))
+	p := start(t, nil, "run", "--tasks", task, "--bridge", "pool", "--concurrency", "4", "--limit", "llm=1",
+		"--llm-upstream", upstream.URL+"/v1", "--", "python3", "-c", poolCaller)
+	p.exit(0)
+	if text := p.log.String(); !strings.Contains(text, "12 succeeded, 0 failed, mean reward 1") {
+		t.Errorf("said: %s", text)
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d calls at a time", most.Load())
 	}
 }
 

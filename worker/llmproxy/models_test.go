@@ -15,6 +15,7 @@ import (
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/worker/limit"
 	"github.com/aglq/aglq/worker/llmproxy"
 	"github.com/aglq/aglq/worker/llmproxy/fakellm"
 )
@@ -227,6 +228,33 @@ func TestConcurrencyLimit(t *testing.T) {
 		t.Errorf("the first call: status %d: %s", got.status, got.text)
 	}
 	if got := r.chatWith("m"); got.status != 200 {
+		t.Errorf("afterwards: status %d: %s", got.status, got.text)
+	}
+}
+
+// TestLimitOverAllModels bounds the calls of different models together.
+func TestLimitOverAllModels(t *testing.T) {
+	g := newGate()
+	r := newRig(t, say(fakellm.Answer{Text: "x", Wait: g.wait}), func(o *llmproxy.Options) {
+		o.LimitWait, o.Limit = -1, limit.NewGroup(limit.Rule{AtATime: 1})
+	})
+	defer g.open()
+	r.proxy.SetModels(entries(t, fmt.Sprintf(`[{"model_name": "m", "litellm_params": {"model": "one", "api_base": %[1]q}},
+		{"model_name": "other", "litellm_params": {"model": "two", "api_base": %[1]q, "max_parallel_requests": 1}}]`, r.base)))
+	first := make(chan answer, 1)
+	go func() { first <- r.chatWith("m") }()
+	<-g.reached
+	for range 2 { // a call that is refused keeps nothing of its model
+		got := r.chatWith("other")
+		if got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" || !strings.Contains(got.text, "over all models") {
+			t.Errorf("status %d, %v: %s", got.status, got.header, got.text)
+		}
+	}
+	g.open()
+	if got := <-first; got.status != 200 {
+		t.Errorf("the first call: status %d: %s", got.status, got.text)
+	}
+	if got := r.chatWith("other"); got.status != 200 {
 		t.Errorf("afterwards: status %d: %s", got.status, got.text)
 	}
 }
