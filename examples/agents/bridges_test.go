@@ -155,10 +155,9 @@ func TestAgentsUnderAWorker(t *testing.T) {
 	inPython := func(run func(*testing.T, ...string) worker.Handler, file string) func(*testing.T, string) worker.Handler {
 		return func(t *testing.T, _ string) worker.Handler { return run(t, must(t, python), "python/"+file) }
 	}
+	compiled := typescript(t)
 	inNode := func(run func(*testing.T, ...string) worker.Handler, file string) func(*testing.T, string) worker.Handler {
-		return func(t *testing.T, _ string) worker.Handler {
-			return run(t, "node", filepath.Join(typescript(t), file))
-		}
+		return command(run, "node", filepath.Join(compiled, file))
 	}
 	for name, a := range map[string]agent{
 		"shell":           {command(once, "sh", "./echo.sh"), []string{"1", "1", "1", "1"}, nil},
