@@ -18,7 +18,8 @@ import (
 // they are listed may be missed or come twice.
 func (s Source) Rollouts(ctx context.Context, q queue.RolloutQuery) iter.Seq2[queue.AttemptedRollout, error] {
 	return func(yield func(queue.AttemptedRollout, error) bool) {
-		l := listing{store: s.Store, q: q, page: cmp.Or(s.Page, 500), seen: map[string]bool{}}
+		most := cmp.Or(s.Page, 500)
+		l := listing{store: s.Store, q: q, most: most, page: min(most, firstPage), seen: map[string]bool{}}
 		byStart := !q.Descending && (q.SortBy == "" || q.SortBy == "start_time")
 		for {
 			items, err := l.next(ctx, byStart)
@@ -26,11 +27,14 @@ func (s Source) Rollouts(ctx context.Context, q queue.RolloutQuery) iter.Seq2[qu
 				yield(queue.AttemptedRollout{}, fmt.Errorf("listing rollouts: %w", err))
 				return
 			}
+			size := 1
 			for _, r := range items {
+				size += len(r.Input) + len(r.Metadata) + 500 // for the rest
 				if l.pass(&r, byStart) && !yield(r, nil) {
 					return
 				}
 			}
+			l.page = min(l.most, max(leastPage, pageBytes/(size/max(1, len(items))+1)))
 			if l.ended {
 				return
 			}
@@ -38,13 +42,23 @@ func (s Source) Rollouts(ctx context.Context, q queue.RolloutQuery) iter.Seq2[qu
 	}
 }
 
+// A page holds about pageBytes of rollouts, which are known by the page before: the
+// first one is short. Long pages are cheaper, for each is looked for from the beginning
+// of the list.
+const (
+	firstPage = 100
+	leastPage = 10
+	pageBytes = 8 << 20
+)
+
 // listing goes through a list that changes meanwhile. What moves a place in it to
 // another offset, as the deletion of an earlier rollout, is seen by the last rollout
 // of a page not being where it was.
 type listing struct {
 	store queue.Store
 	q     queue.RolloutQuery
-	page  int
+	most  int // in a page
+	page  int // rollouts in the next one
 	ended bool
 
 	passed int // the offset behind the last page

@@ -16,6 +16,16 @@ type Trace struct {
 	Spans   []queue.Span
 }
 
+// aheadBytes is about how much is read ahead.
+const aheadBytes = 64 << 20
+
+func (t *Trace) size() (n int) {
+	for i := range t.Spans {
+		n += t.Spans[i].Size()
+	}
+	return n
+}
+
 // Adapted is what an adapter made of one rollout.
 type Adapted[T any] struct {
 	Rollout queue.AttemptedRollout
@@ -27,9 +37,10 @@ type Adapted[T any] struct {
 type Source struct {
 	Store queue.Store
 	// Ahead is how many rollouts' spans are read at a time, before they are asked
-	// for: 8 when 0.
+	// for: 8 when 0. Fewer are where that would be more than 64 MiB of them.
 	Ahead int
-	// Page is how many rollouts one request lists: 500 when 0.
+	// Page is the most rollouts that one request lists: 500 when 0. Fewer are where
+	// these are large.
 	Page int
 	// AttemptID is the attempt whose spans count: the latest when "".
 	AttemptID string
@@ -78,12 +89,13 @@ func (s Source) Traces(ctx context.Context, rollouts iter.Seq2[queue.AttemptedRo
 				c <- answer{trace: Trace{r, spans}}
 			}()
 		}
-		for {
+		most := cmp.Or(s.Ahead, 8)
+		for allowed := most; ; {
 			if ctx.Err() != nil {
 				yield(Trace{}, context.Cause(ctx))
 				return
 			}
-			for more && len(ahead) < cmp.Or(s.Ahead, 8) {
+			for more && len(ahead) < allowed {
 				fetch()
 			}
 			if len(ahead) == 0 {
@@ -91,6 +103,7 @@ func (s Source) Traces(ctx context.Context, rollouts iter.Seq2[queue.AttemptedRo
 			}
 			a := <-ahead[0]
 			ahead = ahead[1:]
+			allowed = min(most, max(1, aheadBytes/(a.trace.size()+1))) // the next ones may be alike
 			if !yield(a.trace, a.err) || a.err != nil {
 				return
 			}

@@ -167,15 +167,25 @@ func newFileWriter(format Format, origin bool, out Output) (*fileWriter, error) 
 // lockFile makes a file that one process at a time can have. The lock ends with the
 // process.
 func lockFile(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	for {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			f.Close()
+			return nil, queue.Wrap(queue.Conflict, err, "another export writes to the same place: "+name+" is locked")
+		}
+		// Whoever had it before removes it at the end: this may be that file.
+		mine, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if there, err := os.Stat(name); err == nil && os.SameFile(mine, there) {
+			return f, nil
+		}
 		f.Close()
-		return nil, queue.Wrap(queue.Conflict, err, "another export writes to the same place: "+name+" is locked")
 	}
-	return f, nil
 }
 
 func (w *fileWriter) unlock() error {

@@ -130,7 +130,10 @@ func (m *Measures) measure(ctx context.Context, c *Candidate) (v Verdict, failed
 	if v.Passed {
 		outcome = "passed"
 	}
-	a, err := attempt(ctx, m.Store, c.Rollout.RolloutID, c.AttemptID)
+	a := c.Rollout.Attempt
+	if a.AttemptID != c.AttemptID {
+		a, err = attempt(ctx, m.Store, c.Rollout.RolloutID, c.AttemptID)
+	}
 	if err == nil {
 		err = annotate(ctx, m.Store, c.Rollout.Rollout, *a, emit.Tags{"measure:" + m.Name + ":" + outcome}, attributes)
 	}

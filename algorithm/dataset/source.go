@@ -35,9 +35,8 @@ type StoreSource struct {
 	Ahead int
 }
 
-// storePage is how many rollouts are listed at a time. The further down a list a page
-// is, the more it costs.
-const storePage = 1000
+// storePage is the most rollouts that are listed at a time.
+const storePage = 2000
 
 // Traces implements Source. An unknown one of the ids is a NotFound error.
 func (s StoreSource) Traces(ctx context.Context, q Query) iter.Seq2[adapter.Trace, error] {
@@ -55,10 +54,13 @@ func (s StoreSource) Traces(ctx context.Context, q Query) iter.Seq2[adapter.Trac
 	})
 }
 
+// namedPage is how many rollouts are asked for by their ids at a time.
+const namedPage = 100
+
 // named reads rollouts by their ids.
 func (s StoreSource) named(ctx context.Context, q Query) iter.Seq2[queue.AttemptedRollout, error] {
 	return func(yield func(queue.AttemptedRollout, error) bool) {
-		for ids := range slices.Chunk(q.RolloutIDs, storePage) {
+		for ids := range slices.Chunk(q.RolloutIDs, namedPage) {
 			page, err := s.Store.Rollouts(ctx, queue.RolloutQuery{IDs: ids, Paging: queue.All})
 			if err != nil {
 				yield(queue.AttemptedRollout{}, err)
