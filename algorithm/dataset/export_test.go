@@ -2,9 +2,11 @@ package dataset_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,9 +17,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/aglq/aglq/algorithm/adapter"
 	"github.com/aglq/aglq/algorithm/dataset"
 	"github.com/aglq/aglq/collections/archive"
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/where"
 )
 
@@ -315,6 +319,83 @@ func TestMongoGivesTheSame(t *testing.T) {
 		}
 		if diff := cmp.Diff(wantCounts, gotCounts); diff != "" {
 			t.Errorf("%s: %s", format, diff)
+		}
+	}
+}
+
+// TestSourcesAgree has more rollouts than a page, with and without spans.
+func TestSourcesAgree(t *testing.T) {
+	r := inMemory(t)
+	for i := range 230 {
+		var spans []queue.Span
+		for j := range i % 3 {
+			spans = append(spans, rewarded(fmt.Sprintf("s%d", j), float64(i)))
+		}
+		r.run(queue.Request{Metadata: rawjson.Value(fmt.Sprintf(`{"i":%d}`, i%2))}, queue.AttemptSucceeded, spans...)
+	}
+	opts := dataset.Options{Format: dataset.Raw, Filter: dataset.Filter{Metadata: []dataset.MetadataMatch{{Key: "i", Value: "1"}}}}
+	sources := r.sources(t)
+	want, wantCounts := exported(t, sources["store"], opts)
+	slices.Sort(want)
+	if len(want) != 115 || wantCounts.Dropped[dataset.NoSpans] != 38 || wantCounts.Dropped[dataset.WrongMetadata] != 115 {
+		t.Fatalf("%d rows, %+v", len(want), wantCounts)
+	}
+	for name, src := range sources {
+		got, counts := exported(t, src, opts)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if diff := cmp.Diff(wantCounts, counts); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// FuzzRows makes rows in every format of spans with any attributes: they are JSON, or
+// the attempt is malformed.
+func FuzzRows(f *testing.F) {
+	for _, seed := range []string{
+		`{"gen_ai.prompt.0.role":"user","gen_ai.prompt.0.content":"u","gen_ai.completion.0.role":"assistant","gen_ai.completion.0.content":"a"}`,
+		`{"gen_ai.completion.0.tool_calls.0.function.name":"f","gen_ai.request.functions.0.name":"f","gen_ai.request.functions.0.parameters":"{}"}`,
+		`{"tool.name":"f","tool.call.id":"a","tool.parameters":"{}","tool.call.type":"function","agentlightning.tag.0":"history","agentlightning.object.json":"[1]"}`,
+		`{"agentlightning.reward.0.name":"x","agentlightning.reward.0.value":1,"aglq.measure.name":"m","aglq.judgment.text":"x"}`,
+		`{"prompt_token_ids":[1],"response_token_ids":[2],"logprobs.content":"[]"}`,
+	} {
+		f.Add([]byte(seed), "openai.chat.completion", "agentlightning.object")
+	}
+	f.Fuzz(func(t *testing.T, text []byte, name, below string) {
+		attributes, err := rawjson.Parse(text)
+		if err != nil || attributes.Kind() != rawjson.KindObject {
+			return
+		}
+		parent := "a"
+		one := queue.Span{RolloutID: "ro-1", AttemptID: "at-1", SpanID: "a", Name: name, Attributes: attributes}
+		two := queue.Span{RolloutID: "ro-1", AttemptID: "at-1", SpanID: "b", SequenceID: 2, ParentID: &parent, Name: below, Attributes: attributes}
+		r := queue.AttemptedRollout{Rollout: queue.Rollout{RolloutID: "ro-1", Status: queue.RolloutSucceeded}, Attempt: &queue.Attempt{AttemptID: "at-1"}}
+		for _, format := range dataset.Formats {
+			_, err := dataset.Export(context.Background(), given{{Rollout: r, Spans: []queue.Span{one, two}}}, dataset.Options{Format: format}, func(row dataset.Row) error {
+				if line := row.AppendJSON(nil); !json.Valid(line) {
+					t.Errorf("%s: %s", format, line)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("%s: %v", format, err)
+			}
+		}
+	})
+}
+
+// given is a source of traces that are there.
+type given []adapter.Trace
+
+func (g given) Traces(_ context.Context, q dataset.Query) iter.Seq2[adapter.Trace, error] {
+	return func(yield func(adapter.Trace, error) bool) {
+		for _, t := range g {
+			if q.Want(&t.Rollout) && !yield(t, nil) {
+				return
+			}
 		}
 	}
 }

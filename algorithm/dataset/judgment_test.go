@@ -242,7 +242,7 @@ func TestMeasuresEnd(t *testing.T) {
 	r.fill()
 	ctx, stop := context.WithCancel(t.Context())
 	ask := dataset.ExecMeasure("sleep 600", 0)
-	m := dataset.Measures{Source: r.source(), Store: r, Name: "x", Ask: func(ctx context.Context, question []byte) (dataset.Verdict, error) {
+	m := dataset.Measures{Source: r.source(), Store: r, Name: "x", Filter: dataset.Filter{RolloutIDs: []string{"ro-1", "ro-2"}}, Ask: func(ctx context.Context, question []byte) (dataset.Verdict, error) {
 		stop()
 		return ask(ctx, question)
 	}}
