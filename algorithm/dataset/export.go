@@ -152,9 +152,10 @@ func Select(ctx context.Context, src Source, f Filter, counts *Counts) iter.Seq2
 	return func(yield func(*Candidate, error) bool) {
 		e := newExporter(src, Options{Filter: f})
 		defer func() { *counts = e.counts }()
-		cut, err := topCut(ctx, src, e.opts)
+		err := f.Validate()
+		var cut *standing
 		if err == nil {
-			err = f.Validate()
+			cut, err = topCut(ctx, src, e.opts)
 		}
 		if err != nil {
 			yield(nil, err)

@@ -269,14 +269,18 @@ func TestParquet(t *testing.T) {
 
 // TestParquetGroups writes more than a group of rows, in groups.
 func TestParquetGroups(t *testing.T) {
-	r := inMemory(t)
 	long := strings.Repeat("x", 1<<20)
+	var src given
 	for i := range 20 {
-		r.run(queue.Request{}, queue.AttemptSucceeded, called(fmt.Sprintf("a%d", i), `[{"role":"user","content":"`+long+`"}]`, fmt.Sprintf(`{"role":"assistant","content":"%d"}`, i), ""))
+		call := called("a", `[{"role":"user","content":"`+long+`"}]`, fmt.Sprintf(`{"role":"assistant","content":"%d"}`, i), "")
+		r := queue.AttemptedRollout{Rollout: queue.Rollout{Status: queue.RolloutSucceeded}, Attempt: &queue.Attempt{}}
+		src = append(src, adapter.Trace{Rollout: r, Spans: []queue.Span{call}})
 	}
 	path := filepath.Join(t.TempDir(), "set.parquet")
-	_, err := dataset.WriteFiles(t.Context(), r.source(), dataset.Options{Format: dataset.PromptCompletionFormat}, dataset.Output{Path: path})
-	r.must(err)
+	_, err := dataset.WriteFiles(t.Context(), src, dataset.Options{Format: dataset.PromptCompletionFormat}, dataset.Output{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
 	groups, rows := readParquet(t, path)
 	if groups < 2 || !slices.Equal(rows, numbers(20)) {
 		t.Errorf("%d groups of rows, %v", groups, rows)

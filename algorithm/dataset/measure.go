@@ -4,17 +4,16 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/aglq/aglq/internal/child"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/worker/emit"
@@ -196,6 +195,9 @@ func (c *Conversation) appendMembers(dst []byte) []byte {
 	return append(dst, c.Tools...)
 }
 
+// measureGrace is how long a measure may take to end when it is told to.
+const measureGrace = time.Second
+
 // answerMost is the most that a measure may print, in bytes.
 const answerMost = 1 << 20
 
@@ -211,15 +213,17 @@ func ExecMeasure(command string, timeout time.Duration) func(ctx context.Context
 			ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the measure took longer than %s", timeout))
 			defer cancel()
 		}
-		cmd := exec.CommandContext(ctx, "sh", "-c", command)
 		stdout, stderr := &bounded{most: answerMost}, &bounded{most: 4 << 10}
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(question), stdout, stderr
-		err := RunGroup(cmd, syscall.SIGKILL)
-		if cause := context.Cause(ctx); cause != nil {
+		state, err := child.Run(ctx, exec.Command("sh", "-c", command), child.Options{
+			Feed: child.Input(question), Stdout: stdout, Stderr: stderr, Grace: measureGrace,
+		})
+		switch cause := context.Cause(ctx); {
+		case cause != nil:
 			return Verdict{}, cause
-		}
-		if err != nil {
-			return Verdict{}, fmt.Errorf("the measure failed: %w%s", err, lastLine(stderr.String()))
+		case err != nil:
+			return Verdict{}, fmt.Errorf("starting the measure: %w", err)
+		case !state.Success():
+			return Verdict{}, fmt.Errorf("the measure failed: %s%s", state, lastLine(stderr.String()))
 		}
 		if stdout.over {
 			return Verdict{}, fmt.Errorf("the measure printed more than %d bytes", answerMost)
@@ -257,27 +261,6 @@ func ParseVerdict(text []byte) (Verdict, error) {
 		return Verdict{}, fmt.Errorf("the measure answered %.80q; score must be a finite number", v)
 	}
 	return out, nil
-}
-
-// RunGroup runs a command in a process group of its own, so that what it starts ends
-// with it. At the end of the command's context the group is sent a signal, and killed
-// half a minute after.
-func RunGroup(cmd *exec.Cmd, end syscall.Signal) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, end) }
-	cmd.WaitDelay = 30 * time.Second
-	if end == syscall.SIGKILL {
-		cmd.WaitDelay = time.Second // for what left the group, and holds its streams
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	err := cmd.Wait()
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // fails when all have ended
-	if errors.Is(err, exec.ErrWaitDelay) {
-		return nil // it has ended well; something that it started went on
-	}
-	return err
 }
 
 // bounded keeps what fits.

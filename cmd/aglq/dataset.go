@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -22,6 +20,7 @@ import (
 	"github.com/aglq/aglq/algorithm/adapter"
 	"github.com/aglq/aglq/algorithm/dataset"
 	"github.com/aglq/aglq/collections/archive"
+	"github.com/aglq/aglq/internal/child"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
 	"github.com/aglq/aglq/queue/where"
@@ -400,6 +399,10 @@ const (
 	rowsVariable     = "AGLQ_DATASET_ROWS"
 )
 
+// trainGrace is how long training may take to end when it is told to, to save what it
+// has.
+const trainGrace = 30 * time.Second
+
 // train runs a command on a dataset: its first argument is the file, its standard
 // input the manifest, and variables tell the rest.
 func (a *app) train(ctx context.Context, command string, out dataset.Output, m dataset.Manifest) error {
@@ -419,17 +422,19 @@ func (a *app) train(ctx context.Context, command string, out dataset.Output, m d
 	if err != nil {
 		return fmt.Errorf("encoding the manifest: %w", err)
 	}
-	child := exec.CommandContext(ctx, "sh", "-c", command, "train", files[0])
-	child.Env = append(os.Environ(), datasetVariable+"="+files[0], filesVariable+"="+string(list), manifestVariable+"="+path,
+	cmd := exec.Command("sh", "-c", command, "train", files[0])
+	cmd.Env = append(os.Environ(), datasetVariable+"="+files[0], filesVariable+"="+string(list), manifestVariable+"="+path,
 		formatVariable+"="+string(m.Format), fmt.Sprintf("%s=%d", rowsVariable, m.Counts.Rows))
-	child.Stdin, child.Stdout, child.Stderr = bytes.NewReader(append(manifest, '\n')), a.stdout, a.stderr
-	err = dataset.RunGroup(child, syscall.SIGTERM)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() > 0 {
-		return &statusError{exit.ExitCode(), fmt.Errorf("training failed: %w", err)}
-	}
-	if err != nil {
-		return fmt.Errorf("training failed: %w", err)
+	state, err := child.Run(ctx, cmd, child.Options{
+		Feed: child.Input(append(manifest, '\n')), Stdout: a.stdout, Stderr: a.stderr, Grace: trainGrace,
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("starting the training: %w", err)
+	case state.ExitCode() > 0:
+		return &statusError{state.ExitCode(), fmt.Errorf("training failed: %s", state)}
+	case !state.Success():
+		return fmt.Errorf("training failed: %s", state)
 	}
 	return nil
 }
