@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"os"
@@ -175,7 +176,20 @@ func (t *Task) message(given string, more []string) (rawjson.Value, error) {
 	m.raw("resources", resourcesJSON(set))
 	m.raw("previous_error", t.previousErrorJSON())
 	m.raw("env", env.close())
-	return m.close(), nil
+	return oneLine(m.close()), nil
+}
+
+// oneLine writes JSON without what programs take for the end of a line: the
+// newlines of a text that is not in its canonical form, and U+2028 and U+2029,
+// which can stand in strings as they are.
+func oneLine(v rawjson.Value) rawjson.Value {
+	if bytes.ContainsAny(v, "\n\r") {
+		if compact, _, err := rawjson.Compact(nil, v); err == nil {
+			v = compact
+		}
+	}
+	v = bytes.ReplaceAll(v, []byte("\u2028"), []byte(`\u2028`))
+	return bytes.ReplaceAll(v, []byte("\u2029"), []byte(`\u2029`))
 }
 
 // previousErrorText is PreviousError for agents, which can do without.

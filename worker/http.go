@@ -23,8 +23,8 @@ type HTTPOptions struct {
 	// TaskEnv, if not nil, gives variables ("name=value") that win over those of
 	// the task in the member env of the message.
 	TaskEnv func(t *Task) []string
-	// Transport makes the requests: one like http.DefaultTransport, with a
-	// connection for each task that runs, when nil.
+	// Transport makes the requests: one like http.DefaultTransport, with a new
+	// connection for each task, when nil.
 	Transport http.RoundTripper
 }
 
@@ -59,7 +59,9 @@ const (
 func HTTP(opts HTTPOptions) Handler {
 	if opts.Transport == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxIdleConnsPerHost = 1024
+		// A server may close an idle connection in the moment that a task is sent, and
+		// a task must not be sent twice.
+		transport.DisableKeepAlives = true
 		opts.Transport = transport
 	}
 	b := &httpBridge{HTTPOptions: opts, client: http.Client{

@@ -48,7 +48,7 @@ type Pool struct {
 	all    map[*agent]struct{}
 	closed bool
 
-	running sync.WaitGroup // agents
+	running sync.WaitGroup // agents and tasks
 }
 
 // NewPool makes a pool; it starts nothing yet. Its end is Close.
@@ -66,6 +66,10 @@ func (p *Pool) Handle(ctx context.Context, t *Task) (Result, error) {
 	if err := p.opts.Validate(); err != nil {
 		return Result{}, err
 	}
+	if !p.enter() {
+		return Result{}, errPoolClosed
+	}
+	defer p.running.Done()
 	var more []string
 	if p.opts.TaskEnv != nil {
 		more = p.opts.TaskEnv(t)
@@ -84,6 +88,16 @@ func (p *Pool) Handle(ctx context.Context, t *Task) (Result, error) {
 	span := queue.Span{Name: execSpan, Attributes: a.told(strings.Join(p.opts.Command, " ")), StartTime: &began}
 	p.give(a)
 	return t.bridged(ctx, span, result, failure)
+}
+
+// enter has Close wait for a task; false when the pool is closed.
+func (p *Pool) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.running.Add(1)
+	}
+	return !p.closed
 }
 
 func (p *Pool) environment() []string {
@@ -192,8 +206,9 @@ func (p *Pool) ended(a *agent) {
 	p.log.Warn("an agent has ended by itself", append(attrs, "stderr", lastLine(a.stderr.String()))...)
 }
 
-// Close ends the programs and returns when all have: they are told by the end of
-// their input, and stopped after the grace, or when ctx ends.
+// Close ends the programs, those with a task after it, and returns when all have:
+// they are told by the end of their input, and stopped after the grace, or at once
+// when ctx ends, task or not. Handle takes no more.
 func (p *Pool) Close(ctx context.Context) {
 	p.mu.Lock()
 	if !p.closed {

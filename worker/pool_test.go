@@ -367,6 +367,57 @@ func TestPoolMessage(t *testing.T) {
 	}
 }
 
+// An agent reads its message as one line, whatever is in the input.
+func TestPoolMessageIsOneLine(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	id := enqueue(t, s, nil, "1")[0]
+	file := filepath.Join(t.TempDir(), "message")
+	p := poolOf(t, `printf '%s\n' "$line" > `+file+`; echo "{\"id\":\"$id\"}"`)
+	const input = "{\n \"text\": \"a\u2028b\u2029c\"\r\n}"
+	start(t, s, func(ctx context.Context, task *worker.Task) (worker.Result, error) {
+		return p.Handle(ctx, task.With(rawjson.Value(input)))
+	}, worker.Options{})
+	if r := finished(t, s, id); r.Status != queue.RolloutSucceeded {
+		t.Fatalf("status %s: %s", r.Status, r.Attempt.Metadata)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m struct{ Input struct{ Text string } }
+	if err := json.Unmarshal(text, &m); err != nil || m.Input.Text != "a\u2028b\u2029c" || strings.ContainsAny(string(text), "\u2028\u2029") {
+		t.Errorf("message %q: %v", text, err)
+	}
+}
+
+// A pool that is closed while tasks run lets them end, and takes no more.
+func TestPoolClosesBehindItsTasks(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	id := enqueue(t, s, nil, "1")[0]
+	dir := t.TempDir()
+	p := poolOf(t, `touch `+dir+`/begun; until [ -e `+dir+`/end ]; do sleep 0.02; done; echo "{\"id\":\"$id\",\"reward\":1}"`)
+	start(t, s, p.Handle, worker.Options{})
+	until(t, "a task", func() bool { return exists(filepath.Join(dir, "begun")) })
+	closed := make(chan struct{})
+	go func() {
+		p.Close(context.Background())
+		close(closed)
+	}()
+	if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := finished(t, s, id); r.Status != queue.RolloutSucceeded {
+		t.Errorf("the task that ran: %s", r.Attempt.Metadata)
+	}
+	<-closed
+	last := enqueue(t, s, nil, "3")[0]
+	if r := finished(t, s, last); !strings.Contains(r.Attempt.Metadata.String(), "the pool of programs is closed") {
+		t.Errorf("a task after the end: %s", r.Attempt.Metadata)
+	}
+}
+
 func TestPreviousError(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
