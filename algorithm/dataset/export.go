@@ -81,7 +81,7 @@ func join[S ~string](list []S) string {
 
 // Counts says what became of what was read.
 type Counts struct {
-	RolloutsRead int64 `json:"rollouts_read"` // of the wanted statuses
+	RolloutsRead int64 `json:"rollouts_read"` // of the wanted statuses, or named
 	SpansRead    int64 `json:"spans_read"`
 	AttemptsKept int64 `json:"attempts_kept"` // that have a row
 	Rows         int64 `json:"rows"`

@@ -104,7 +104,7 @@ func TestFilters(t *testing.T) {
 		{"failed", dataset.Filter{Statuses: []queue.RolloutStatus{queue.RolloutFailed}}, "at-3", nil},
 		{"no status", dataset.Filter{Statuses: []queue.RolloutStatus{}}, "", nil},
 		{"ids", dataset.Filter{RolloutIDs: []string{"ro-1", "ro-2"}}, "at-1 at-2", nil},
-		{"an id of another status", dataset.Filter{RolloutIDs: []string{"ro-3"}}, "", nil},
+		{"an id of another status", dataset.Filter{RolloutIDs: []string{"ro-3"}}, "", map[dataset.Reason]int64{dataset.WrongStatus: 1}},
 		{"mode", all(func(f *dataset.Filter) { f.Modes = []queue.Mode{queue.ModeVal} }), "at-2", map[dataset.Reason]int64{dataset.WrongMode: 7}},
 		{"resources", all(func(f *dataset.Filter) { f.ResourceIDs = []string{"v3"} }), "", map[dataset.Reason]int64{dataset.WrongResources: 8}},
 		{"metadata", all(func(f *dataset.Filter) { f.Metadata = []dataset.MetadataMatch{{Key: "project", Value: "x"}} }), "at-1 at-3",

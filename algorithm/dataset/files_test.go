@@ -204,6 +204,29 @@ func TestInterruptedExports(t *testing.T) {
 	}
 }
 
+// An export that cannot put all its files in their place does not look whole.
+func TestFileInTheWay(t *testing.T) {
+	r := inMemory(t)
+	r.fill()
+	dir := t.TempDir()
+	out := dataset.Output{Path: filepath.Join(dir, "set.jsonl"), Shard: 1}
+	opts := dataset.Options{Format: dataset.PromptCompletionFormat}
+	r.must(os.MkdirAll(filepath.Join(dir, "set-00001.jsonl", "below"), 0o777))
+	_, err := dataset.WriteFiles(t.Context(), r.source(), opts, out)
+	if want := "set-00000.jsonl set-00001.jsonl set.jsonl.manifest.json"; err == nil || listed(t, dir) != want {
+		t.Errorf("%v, and there is %s", err, listed(t, dir))
+	}
+	if m := manifest(t, out.ManifestPath()); m.Complete {
+		t.Errorf("%+v", m)
+	}
+	r.must(os.RemoveAll(filepath.Join(dir, "set-00001.jsonl")))
+	_, err = dataset.WriteFiles(t.Context(), r.source(), dataset.Options{Format: opts.Format, Max: pointer(int64(1))}, out)
+	r.must(err)
+	if want := "set-00000.jsonl set.jsonl.manifest.json"; listed(t, dir) != want || !manifest(t, out.ManifestPath()).Complete {
+		t.Errorf("there is %s", listed(t, dir))
+	}
+}
+
 // TestTwoExportsAtOnce lets one of them write.
 func TestTwoExportsAtOnce(t *testing.T) {
 	r := inMemory(t)

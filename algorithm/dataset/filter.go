@@ -138,6 +138,8 @@ func (f *Filter) rejectRollout(r *queue.AttemptedRollout) Reason {
 		at = *r.EndTime
 	}
 	switch {
+	case !slices.Contains(f.statuses(), r.Status):
+		return WrongStatus
 	case f.Modes != nil && !slices.Contains(f.Modes, r.Mode):
 		return WrongMode
 	case f.ResourceIDs != nil && (r.ResourcesID == nil || !slices.Contains(f.ResourceIDs, *r.ResourcesID)):

@@ -12,7 +12,7 @@ const (
 	System    = "system"
 	User      = "user"
 	Assistant = "assistant"
-	ToolRole  = "tool"
+	Tool      = "tool"
 )
 
 // Message is one message of a conversation.
@@ -114,7 +114,7 @@ func (h *history) add(item rawjson.Value, at int) bool {
 		return h.message(User, item.Get("content"))
 	case Assistant:
 		return h.assistant(item, at)
-	case ToolRole, "function":
+	case Tool, "function":
 		return h.answer(item.Get("tool_call_id").Text(), item.Get("name").Text(), answerText(item.Get("content")))
 	}
 	switch item.Get("type").Text() {
@@ -228,7 +228,7 @@ func (h *history) answer(id, name, content string) bool {
 		return false
 	}
 	p.answered = true
-	p.turn.answers = append(p.turn.answers, Message{Role: ToolRole, Content: content, ToolCallID: p.id})
+	p.turn.answers = append(p.turn.answers, Message{Role: Tool, Content: content, ToolCallID: p.id})
 	return true
 }
 

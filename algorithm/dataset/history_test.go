@@ -146,7 +146,7 @@ func FuzzHistory(f *testing.F) {
 		}
 		calls := map[string]int{}
 		for i, m := range messages {
-			if m.Role == ToolRole {
+			if m.Role == Tool {
 				if calls[m.ToolCallID] == 0 {
 					t.Fatalf("message %d answers nothing: %s", i, out)
 				}

@@ -57,7 +57,7 @@ func appendMessages(dst []byte, messages []Message) []byte {
 func TextOnly(messages []Message) []Message {
 	var out []Message
 	for _, m := range messages {
-		if m.Role != ToolRole && (m.Content != "" || m.Parts != nil) {
+		if m.Role != Tool && (m.Content != "" || m.Parts != nil) {
 			m.ToolCalls = nil
 			out = append(out, m)
 		}

@@ -5,6 +5,7 @@ type Reason string
 
 // Why an attempt has no rows.
 const (
+	WrongStatus    Reason = "status" // of a rollout that was named
 	WrongMode      Reason = "mode"
 	WrongResources Reason = "resources_id"
 	WrongTime      Reason = "time"

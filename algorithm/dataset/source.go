@@ -13,9 +13,11 @@ import (
 
 // Query says what is read of a source.
 type Query struct {
-	Statuses    []queue.RolloutStatus
-	RolloutIDs  []string // any when nil; in this order, where the source can
-	AllAttempts bool     // not only the latest
+	Statuses []queue.RolloutStatus // of rollouts that are not named
+	// RolloutIDs names rollouts, whatever their statuses, in this order where the
+	// source can; nil is all.
+	RolloutIDs  []string
+	AllAttempts bool // not only the latest
 	// Want is asked before the spans of a rollout are read.
 	Want func(*queue.AttemptedRollout) bool
 }
@@ -76,7 +78,7 @@ func (s StoreSource) named(ctx context.Context, q Query) iter.Seq2[queue.Attempt
 					yield(queue.AttemptedRollout{}, queue.ErrNoRollout(id))
 					return
 				}
-				if slices.Contains(q.Statuses, r.Status) && !yield(r, nil) {
+				if !yield(r, nil) {
 					return
 				}
 			}
@@ -172,6 +174,7 @@ func (g *grouping) wants(r *queue.AttemptedRollout) bool {
 			return false
 		}
 		delete(g.missing, r.RolloutID)
+		return g.q.Want(r)
 	}
 	return slices.Contains(g.q.Statuses, r.Status) && g.q.Want(r)
 }

@@ -65,7 +65,7 @@ func CheckTuning(c Conversation) Reason {
 	var open map[string]bool // calls without an answer
 	for i := range c.Messages {
 		m := &c.Messages[i]
-		if m.Role != ToolRole && len(open) > 0 {
+		if m.Role != Tool && len(open) > 0 {
 			return BadTools
 		}
 		switch m.Role {
@@ -79,7 +79,7 @@ func CheckTuning(c Conversation) Reason {
 			continue
 		case User:
 			users++
-		case ToolRole:
+		case Tool:
 			if !open[m.ToolCallID] {
 				return BadTools
 			}
