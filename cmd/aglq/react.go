@@ -63,7 +63,10 @@ func (r *reactAgent) handler(llm *llmServer) worker.Handler {
 	return r.agent.Handle
 }
 
-func (r *reactAgent) close() error { return errors.Join(r.agent.Close(), r.tape.Close()) }
+func (r *reactAgent) close() error {
+	r.agent.Close()
+	return r.tape.Close()
+}
 
 // model is the task's, called through the proxy.
 func (r *reactAgent) model(t *worker.Task) (*llmclient.Client, error) {

@@ -130,8 +130,14 @@ func spanName(tool string) string {
 	return "unknown_tool"
 }
 
-// execute runs a call, or takes its result from a recording.
-func (r *run) execute(ctx context.Context, c ToolCall) (string, error) {
+// execute runs a call, or takes its result from a recording. A panic, of the tool or
+// of the check of its arguments, is an error.
+func (r *run) execute(ctx context.Context, c ToolCall) (text string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			text, err = "", fmt.Errorf("the tool panicked: %v", p)
+		}
+	}()
 	t := r.tools.byName[c.Name]
 	if t == nil {
 		return "", r.unknown(c.Name)

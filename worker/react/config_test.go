@@ -136,7 +136,7 @@ func TestConfigsThatCannotBe(t *testing.T) {
 		if err == nil {
 			var a *react.Agent
 			if a, err = react.New(context.Background(), opts); err == nil {
-				_ = a.Close()
+				a.Close()
 			}
 		}
 		if err == nil || !strings.Contains(err.Error(), want) || queue.KindOf(err) != queue.Invalid && !strings.HasPrefix(text, "mcp") {

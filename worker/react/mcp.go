@@ -58,8 +58,10 @@ type mcpServer struct {
 	life    context.Context // of the agent
 	running *sync.WaitGroup // what must end with it
 
-	mu   sync.Mutex
-	conn *mcpConn // nil for none
+	// mu guards conn, which is nil for none. It is a channel with room for one, since
+	// it is held while a connection is made and nobody is to wait longer than its task.
+	mu   chan struct{}
+	conn *mcpConn
 }
 
 // mcpConn is one connection.
@@ -70,9 +72,13 @@ type mcpConn struct {
 }
 
 // connect gives the connection, a new one if there is none.
-func (s *mcpServer) connect() (*mcpConn, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *mcpServer) connect(ctx context.Context) (*mcpConn, error) {
+	select {
+	case s.mu <- struct{}{}:
+		defer func() { <-s.mu }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if s.conn != nil {
 		return s.conn, nil
 	}
@@ -81,6 +87,7 @@ func (s *mcpServer) connect() (*mcpConn, error) {
 	transport, explain := s.transport(life, conn)
 	limited, cancel := context.WithTimeout(life, connectLimit)
 	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
 	client := mcp.NewClient(&mcp.Implementation{Name: "aglq", Version: "1"}, nil)
 	session, err := client.Connect(limited, transport, nil)
 	if err != nil {
@@ -130,12 +137,21 @@ func (s *mcpServer) transport(life context.Context, conn *mcpConn) (t mcp.Transp
 	}
 }
 
+// leaveLimit bounds telling a server that its session is over.
+const leaveLimit = 5 * time.Second
+
 // headed adds header fields to requests.
 type headed struct{ header http.Header }
 
 // RoundTrip implements http.RoundTripper.
 func (h headed) RoundTrip(req *http.Request) (*http.Response, error) {
-	req = req.Clone(req.Context())
+	ctx := req.Context()
+	if req.Method == http.MethodDelete { // of the session, at the end
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, leaveLimit)
+		defer cancel()
+	}
+	req = req.Clone(ctx)
 	for key, values := range h.header {
 		req.Header[key] = values
 	}
@@ -144,36 +160,31 @@ func (h headed) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // drop ends a connection that is of no more use.
 func (s *mcpServer) drop(conn *mcpConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu <- struct{}{}
+	defer func() { <-s.mu }()
 	if s.conn == conn {
 		s.conn = nil
-		s.running.Go(func() { _ = conn.close() }) // it is broken
+		s.running.Go(conn.close)
 	}
 }
 
-func (c *mcpConn) close() error {
-	err := c.session.Close()
+// close ends a connection, and the program. That a server does not like to be left is
+// of no consequence.
+func (c *mcpConn) close() {
+	_ = c.session.Close()
 	c.stop()
 	if c.ended != nil {
 		<-c.ended
-		return nil // a server that was told to end may do so as it likes
 	}
-	return err
 }
 
-func (s *mcpServer) close() error {
-	s.mu.Lock()
-	conn := s.conn
-	s.conn = nil
-	s.mu.Unlock()
-	if conn == nil {
-		return nil
+func (s *mcpServer) close() {
+	s.mu <- struct{}{}
+	defer func() { <-s.mu }()
+	if s.conn != nil {
+		s.conn.close()
+		s.conn = nil
 	}
-	if err := conn.close(); err != nil {
-		return fmt.Errorf("closing the connection to the MCP server %s: %w", s.name(), err)
-	}
-	return nil
 }
 
 // tools lists the server's tools.
@@ -181,7 +192,7 @@ func (s *mcpServer) tools(ctx context.Context) ([]Tool, error) {
 	if len(s.Command) == 0 && s.URL == "" {
 		return nil, errors.New("it has neither a command nor a URL")
 	}
-	conn, err := s.connect()
+	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +227,7 @@ func (s *mcpServer) tools(ctx context.Context) ([]Tool, error) {
 
 // call makes a call. A connection that breaks is not the next call's.
 func (s *mcpServer) call(ctx context.Context, name string, c Call) (string, error) {
-	conn, err := s.connect()
+	conn, err := s.connect(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -27,7 +27,6 @@ package react
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -166,7 +165,7 @@ func New(ctx context.Context, opts Options) (*Agent, error) {
 		err = a.checkTools()
 	}
 	if err != nil {
-		_ = a.Close() // of what did not come about
+		a.Close()
 		return nil, err
 	}
 	return a, nil
@@ -198,7 +197,7 @@ func (o *Options) validate() error {
 // connect connects to the MCP servers.
 func (a *Agent) connect(ctx context.Context) error {
 	for _, s := range a.opts.MCP {
-		server := &mcpServer{MCPServer: s, life: ctx, running: &a.running}
+		server := &mcpServer{MCPServer: s, life: ctx, running: &a.running, mu: make(chan struct{}, 1)}
 		a.servers = append(a.servers, server)
 		tools, err := server.tools(ctx)
 		if err != nil {
@@ -222,14 +221,12 @@ func (a *Agent) checkTools() error {
 
 // Close ends the connections to MCP servers and the servers that were started. No
 // task may be running.
-func (a *Agent) Close() error {
-	var errs []error
+func (a *Agent) Close() {
 	for _, s := range a.servers {
-		errs = append(errs, s.close())
+		s.close()
 	}
 	a.stop()
 	a.running.Wait()
-	return errors.Join(errs...)
 }
 
 // seconds is a number of seconds as a duration.

@@ -144,7 +144,7 @@ type outcome struct {
 func (r *rig) run(inputs ...string) []outcome {
 	r.t.Helper()
 	a := r.agent()
-	defer func() { must(r.t, a.Close()) }()
+	defer a.Close()
 	return r.runWith(a.Handle, inputs...)
 }
 

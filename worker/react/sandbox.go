@@ -158,7 +158,7 @@ func (h HTTPSandbox) Open(ctx context.Context, o Opening) (*Session, error) {
 		return executed(answer)
 	}
 	if _, err := h.request(ctx, http.MethodPost, base+"/sessions", body); err != nil {
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), DefaultSandboxTimeout)
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 		defer cancel()
 		_ = s.Close(detached) // what is not there cannot be deleted
 		return nil, err

@@ -177,7 +177,7 @@ func (t *tool) arguments(text string) (rawjson.Value, error) {
 	return v, nil
 }
 
-// call makes a call, within the tool's bounds. A panic is an error.
+// call makes a call, within the tool's bounds.
 func (t *tool) call(ctx context.Context, c Call) (result string, err error) {
 	if t.slots != nil {
 		select {
@@ -189,11 +189,6 @@ func (t *tool) call(ctx context.Context, c Call) (result string, err error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, t.Timeout, fmt.Errorf("the tool did not answer within %s", t.Timeout))
 	defer cancel()
-	defer func() {
-		if p := recover(); p != nil {
-			result, err = "", fmt.Errorf("the tool panicked: %v", p)
-		}
-	}()
 	c.MaxResult = t.MaxResult
 	switch {
 	case t.Run != nil:

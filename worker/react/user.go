@@ -83,8 +83,21 @@ func (r *run) judge(ctx context.Context, n int) (done bool, err error) {
 	prompt := "Judge whether this conversation has come to a natural end: the user has what was wanted, and another turn would add nothing.\n" +
 		"\nWhat the user is up to: " + r.conv.Scenario + "\n" + r.said() + "\n" + judgeForm.prompt()
 	err = r.play(ctx, opJudge, about{Category: "judge", Agent: asJudge, Turn: n}, judgeForm,
-		[]llmclient.Message{{Role: "user", Content: prompt}}, `"max_tokens":100,"temperature":0.3`, &verdict)
+		[]llmclient.Message{{Role: "user", Content: prompt}}, r.judgeParameters(), &verdict)
 	return verdict.ShouldConclude, err
+}
+
+// judgeParameters keep a judge short and steady, unless the model's own parameters say
+// otherwise: not all models take these.
+func (r *run) judgeParameters() string {
+	own, more := r.user.Parameters, ""
+	if own.Get("max_tokens") == nil && own.Get("max_completion_tokens") == nil {
+		more = `"max_tokens":100`
+	}
+	if own.Get("temperature") == nil {
+		more = join(more, `"temperature":0.3`)
+	}
+	return more
 }
 
 // said is the conversation so far, as the user sees it.
