@@ -17,7 +17,6 @@ type run struct {
 	task        *worker.Task
 	in          Input
 	agent, user *llmclient.Client
-	session     *Session
 	conv        *Conversation
 	feedback    string            // why the attempt before failed, until the first step was told
 	seen        map[string]result // by callKey
