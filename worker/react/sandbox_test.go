@@ -131,7 +131,7 @@ func TestSessionsAreClosed(t *testing.T) {
 			script: model, want: []string{"open {}", "execute good {}", "close"}, error: "at the disco",
 			opts: react.Options{Grade: func(context.Context, *worker.Task, *react.Conversation) (worker.Result, error) { panic("at the disco") }},
 		},
-		"timeout": {script: hang, worker: worker.Options{TaskTimeout: 200 * time.Millisecond}, want: []string{"open {}", "close"}, error: "task timed out"},
+		"timeout": {script: hang, worker: worker.Options{TaskTimeout: 2 * time.Second}, want: []string{"open {}", "close"}, error: "task timed out"},
 		"cancel":  {script: hang, cancel: true, want: []string{"open {}", "close"}},
 		"opening fails": {
 			script: model, fail: "POST /sessions", want: []string{"open {}", "close"}, error: "opening the sandbox: the sandbox: 500 Internal Server Error: broken",

@@ -31,7 +31,7 @@ func told(t *testing.T, opts react.Options, name, arguments string) react.ToolCa
 func TestPrograms(t *testing.T) {
 	sh := func(script string) react.Options {
 		return react.Options{Sandbox: react.Folder{}, Tools: []react.Tool{{
-			Name: "sh", MaxResult: 24, Timeout: 5 * time.Second, Parameters: rawjson.Value(`{"type":"object"}`),
+			Name: "sh", MaxResult: 24, Parameters: rawjson.Value(`{"type":"object"}`),
 			Run: react.Program{Command: []string{"sh", "-c", script}, Env: []string{"MINE=own"}}.Run,
 		}}}
 	}
@@ -65,16 +65,22 @@ func TestPrograms(t *testing.T) {
 	})
 }
 
-func TestTimeoutOfAProgramEndsItsFamily(t *testing.T) {
+func TestTheEndOfACallEndsAProgramsFamily(t *testing.T) {
 	t.Parallel()
 	file := t.TempDir() + "/pids"
-	got := told(t, react.Options{Tools: []react.Tool{{
-		Name: "wait", Timeout: 300 * time.Millisecond, Run: react.Program{Command: []string{"sh", "-c", waiting}, Env: []string{"PIDS=" + file}}.Run,
-	}}}, "wait", "{}")
-	if got.Result != "Error: the tool did not answer within 300ms" {
-		t.Errorf("%+v", got)
-	}
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		p := react.Program{Command: []string{"sh", "-c", waiting}, Env: []string{"PIDS=" + file}}
+		_, err := p.Run(ctx, react.Call{ID: "a", Tool: "wait", Arguments: rawjson.EmptyObject, MaxResult: 100})
+		ended <- err
+	}()
 	_, pids := family(t, file)
+	cancel(enough)
+	if err := <-ended; !errors.Is(err, enough) {
+		t.Error(err)
+	}
 	for _, pid := range pids {
 		until(t, "the end of a tool's child", func() bool { return !alive(pid) })
 	}
@@ -116,7 +122,7 @@ func TestEndpoints(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := react.Endpoint{URL: server.URL + c.path, Method: c.method, Header: http.Header{"X-Key": {"secret"}}}
-			timeout := 5 * time.Second
+			timeout := react.DefaultToolTimeout
 			if name == "hangs" {
 				timeout = 500 * time.Millisecond
 			}
