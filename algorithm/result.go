@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
 )
 
@@ -67,4 +68,22 @@ func (c *Client) fetchSpans(ctx context.Context, r *Result) error {
 		r.Reward = &reward
 	}
 	return nil
+}
+
+// SourceKey is the member of the metadata of a rollout that was enqueued again as a
+// new one: the id of the old one.
+const SourceKey = "source_rollout_id" // string
+
+// AgainMetadata is the metadata for a rollout that runs the task of another again: its
+// own, but for its place in a run and a batch, and where it comes from.
+func AgainMetadata(r *queue.Rollout) rawjson.Value {
+	dst := rawjson.AppendString(rawjson.AppendMember(nil, []byte(SourceKey), nil), r.RolloutID)
+	for key, val := range r.Metadata.Members() {
+		switch string(key) {
+		case SourceKey, RunKey, BatchIDKey, BatchIndexKey, GroupSizeKey:
+		default:
+			dst = rawjson.AppendMember(dst, key, val)
+		}
+	}
+	return append(dst, '}')
 }

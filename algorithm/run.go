@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
@@ -153,4 +154,42 @@ func (r *Run) mark(metadata rawjson.Value) (rawjson.Value, error) {
 		}
 	}
 	return append(dst, '}'), nil
+}
+
+// Try is Batch and all of its results, in order; the rewards are those of the latest
+// attempts. What has not finished after the timeout, which counts from now, is
+// cancelled; what was cancelled is no result, and is counted.
+func (r *Run) Try(ctx context.Context, name string, tasks []Task, opts BatchOptions, timeout time.Duration) (results []Result, cancelled int, err error) {
+	b, _, err := r.Batch(ctx, name, tasks, opts)
+	if err != nil {
+		return nil, 0, err
+	}
+	timely, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	all, err := b.All(timely)
+	if err != nil && timely.Err() != nil && ctx.Err() == nil {
+		if _, err = b.Cancel(ctx); err == nil {
+			var rest []Result
+			rest, err = b.All(ctx)
+			all = append(all, rest...)
+		}
+	}
+	slices.SortFunc(all, func(x, y Result) int { return x.Index - y.Index })
+	for _, result := range all {
+		if result.Rollout.Status != queue.RolloutCancelled {
+			results = append(results, result)
+		}
+	}
+	return results, len(all) - len(results), err
+}
+
+// MeanReward is the mean reward of results, one without a finite reward earning 0;
+// NaN without results.
+func MeanReward(results []Result) float64 {
+	sum := 0.0
+	for i := range results {
+		reward, _ := results[i].FiniteReward()
+		sum += reward
+	}
+	return sum / float64(len(results))
 }

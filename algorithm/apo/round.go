@@ -206,54 +206,23 @@ func (s *search) score(ctx context.Context, name string, p Prompt, tasks []algor
 	if err != nil || len(results) == 0 {
 		return nil, err
 	}
-	sum := 0.0
-	for i := range results {
-		if reward, ok := results[i].FiniteReward(); ok {
-			sum += reward
-		}
-	}
-	mean := sum / float64(len(results))
+	mean := algorithm.MeanReward(results)
 	return &mean, nil
 }
 
-// evaluate runs tasks with a prompt and returns the results in order; the rewards
-// are those of the latest attempts. What has not finished in time is cancelled, and
-// what was cancelled is no result.
+// evaluate runs tasks with a prompt and returns the results in order.
 func (s *search) evaluate(ctx context.Context, name string, p Prompt, tasks []algorithm.Task, mode queue.Mode) ([]algorithm.Result, error) {
-	b, _, err := s.run.Batch(ctx, name, tasks, algorithm.BatchOptions{
+	results, late, err := s.run.Try(ctx, name, tasks, algorithm.BatchOptions{
 		Mode: mode, ResourcesID: &p.ResourcesID, Config: s.Rollout,
 		Metadata: append(rawjson.AppendInt([]byte(`{"prompt_version":`), int64(p.Version)), '}'),
-	})
-	if err != nil {
-		return nil, err
+	}, s.RolloutBatchTimeout)
+	if late > 0 {
+		s.Logger.Warn("a batch was not done in time", "run", s.Run, "batch", name, "cancelled", late)
 	}
-	var results []algorithm.Result
-	take := func(ctx context.Context) error {
-		for r, err := range b.Results(ctx) {
-			if err != nil {
-				return err
-			}
-			if mode != queue.ModeTrain {
-				r.Spans = nil // the reward is all that is needed of them
-			}
-			if s.OnResult != nil {
-				s.OnResult(r)
-			}
-			if r.Rollout.Status != queue.RolloutCancelled {
-				results = append(results, r)
-			}
-		}
-		return nil
-	}
-	timely, cancel := context.WithTimeout(ctx, s.RolloutBatchTimeout)
-	defer cancel()
-	err = take(timely)
-	if err != nil && timely.Err() != nil && ctx.Err() == nil {
-		s.Logger.Warn("a batch is not done in time; the rest is cancelled", "run", s.Run, "batch", name, "unfinished", b.Undelivered())
-		if _, err = b.Cancel(ctx); err == nil {
-			err = take(ctx)
+	for i := range results {
+		if s.OnResult != nil {
+			s.OnResult(results[i])
 		}
 	}
-	slices.SortFunc(results, func(x, y algorithm.Result) int { return x.Index - y.Index })
 	return results, err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/aglq/aglq/algorithm/adapter"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
 )
@@ -15,18 +16,21 @@ import (
 // changeMost is how many rollouts are changed at a time.
 const changeMost = 16
 
-// changeCommand sets the status of rollouts. Refuse says why a rollout should
-// be left alone, "" where it should not.
-func (a *app) changeCommand(name, usage string, to queue.RolloutStatus, done string,
-	refuse func(cmd *cli.Command, r *queue.Rollout) string, more ...cli.Flag,
+// changeCommand changes rollouts. Refuse says why a rollout should be left alone, ""
+// where it should not; change does it and says what was done.
+func (a *app) changeCommand(name, usage string, refuse func(cmd *cli.Command, r *queue.Rollout) string,
+	change func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.Rollout) (string, error), more ...cli.Flag,
 ) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: usage, ArgsUsage: "[ROLLOUT_ID …]",
-		Flags: flags([]cli.Flag{storeURLFlag()}, rolloutFilterFlags(), more),
+		Flags: flags([]cli.Flag{storeURLFlag()}, rolloutFilterFlags(), []cli.Flag{whereFlag("only those")}, more),
 		Action: a.action(func(ctx context.Context, cmd *cli.Command) error {
-			chosen := cmd.IsSet("status") || cmd.IsSet("mode") || cmd.IsSet("id-contains")
+			chosen := cmd.IsSet("status") || cmd.IsSet("mode") || cmd.IsSet("id-contains") || cmd.IsSet("where")
 			if chosen == cmd.Args().Present() {
-				return usagef(cmd, "give ids of rollouts, or choose them by --status, --mode or --id-contains")
+				return usagef(cmd, "give ids of rollouts, or choose them by --where, --status, --mode or --id-contains")
+			}
+			if cmd.IsSet("metadata") && !cmd.Bool("as-new") {
+				return usagef(cmd, "--metadata is for new rollouts: give --as-new too")
 			}
 			return a.withStore(cmd, func(s *client.Client) error {
 				ids := unique(cmd.Args().Slice())
@@ -47,8 +51,7 @@ func (a *app) changeCommand(name, usage string, to queue.RolloutStatus, done str
 					if why := refuse(cmd, &r.Rollout); why != "" {
 						return "", queue.Errorf(queue.Conflict, "rollout %s %s", id, why)
 					}
-					_, err = s.UpdateRollout(ctx, id, queue.RolloutUpdate{Status: queue.Set(to)})
-					return done, err
+					return change(ctx, cmd, s, &r.Rollout)
 				})
 			})
 		}),
@@ -60,23 +63,44 @@ func (a *app) changeCommand(name, usage string, to queue.RolloutStatus, done str
 func chooseRollouts(
 	ctx context.Context, s *client.Client, cmd *cli.Command, refuse func(*cli.Command, *queue.Rollout) string,
 ) ([]string, error) {
-	q := rolloutFilter(cmd)
-	q.Limit = 1000
+	filter, err := compileWhere(cmd.String("where"))
+	if err != nil {
+		return nil, err
+	}
+	src := adapter.Source{Store: s}
 	var ids []string
-	for {
-		page, err := s.Rollouts(ctx, q)
-		if err != nil {
-			return nil, err
+	take := func(r *queue.AttemptedRollout, spans []queue.Span) error {
+		if refuse(cmd, &r.Rollout) != "" {
+			return nil
 		}
-		for i := range page.Items {
-			if refuse(cmd, &page.Items[i].Rollout) == "" {
-				ids = append(ids, page.Items[i].RolloutID)
+		if filter != nil {
+			if met, err := filter.Match(r, spans); err != nil || !met {
+				return err
 			}
 		}
-		if q.Offset += len(page.Items); len(page.Items) < q.Limit {
-			return ids, nil
+		ids = append(ids, r.RolloutID)
+		return nil
+	}
+	if rollouts := src.Rollouts(ctx, rolloutFilter(cmd)); filter == nil || !filter.NeedsSpans() {
+		for r, err := range rollouts {
+			if err == nil {
+				err = take(&r, nil)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	} else {
+		for trace, err := range src.Traces(ctx, rollouts) {
+			if err == nil {
+				err = take(&trace.Rollout, trace.Spans)
+			}
+			if err != nil {
+				return nil, err
+			}
 		}
 	}
+	return ids, nil
 }
 
 // changeAll changes each rollout and prints what became of it. One failure does
