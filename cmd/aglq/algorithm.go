@@ -26,7 +26,7 @@ import (
 func (a *app) algorithmCommand() *cli.Command {
 	cmd := &cli.Command{
 		Name: "algorithm", Usage: "run an algorithm against a store", ArgsUsage: "COMMAND",
-		Commands: []*cli.Command{a.baselineCommand(), a.cemCommand(), a.apoCommand(), a.execCommand()},
+		Commands: []*cli.Command{a.baselineCommand(), a.cemCommand(), a.apoCommand(), a.execCommand(), a.reflectCommand()},
 	}
 	cmd.Action = func(_ context.Context, cmd *cli.Command) error {
 		if name := cmd.Args().First(); name != "" {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -154,10 +155,13 @@ func finish(cmd *cli.Command) {
 	}
 }
 
+// starters are the commands that start the program after "--".
+var starters = []string{"worker", "run", "exec", "reflect"}
+
 // action wraps what a command does. Its ctx ends with the first signal.
 func (a *app) action(do func(ctx context.Context, cmd *cli.Command) error) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
-		if a.agentGiven && cmd.Name != "worker" && cmd.Name != "run" && cmd.Name != "exec" {
+		if a.agentGiven && !slices.Contains(starters, cmd.Name) {
 			return usagef(cmd, "%s starts no agent: remove what follows --", cmd.Name)
 		}
 		a.started = true

@@ -49,7 +49,7 @@ func (a *app) resourcesCommand() *cli.Command {
 				return list.print(a, cmd, page)
 			})
 		}),
-		Commands: []*cli.Command{a.showCommand("RESOURCES_ID|latest", a.showResources), a.addResourcesCommand()},
+		Commands: []*cli.Command{a.showCommand("RESOURCES_ID|latest", a.showResources), a.addResourcesCommand(), a.promoteCommand()},
 	}
 }
 
