@@ -122,7 +122,7 @@ func TestHugePrompt(t *testing.T) {
 	p, r := proxyOver(t, c, llmproxy.Options{})
 	r.ref = queue.AttemptRef{RolloutID: started.RolloutID, AttemptID: started.Attempt.AttemptID}
 	prompt := strings.Repeat(strings.Repeat("long", 250)+" word ", 10_000)
-	if got := r.call("/v1/chat/completions", fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":%q}]}`, prompt)); got.status != 200 {
+	if got := r.call("/v1/chat/completions", fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":%q},{"role":"user","content":"and?"}]}`, prompt)); got.status != 200 {
 		t.Fatalf("status %d: %.200s", got.status, got.text)
 	}
 	if err := p.Flush(t.Context()); err != nil {
