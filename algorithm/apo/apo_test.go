@@ -149,36 +149,6 @@ func TestSearchImprovesThePrompt(t *testing.T) {
 	}
 }
 
-// errKilled ends a search in the middle.
-var errKilled = errors.New("killed")
-
-// dying is a store that dies with the given call that writes.
-type dying struct {
-	queue.Store
-	left *atomic.Int64
-}
-
-func (s dying) die() error {
-	if s.left.Add(-1) < 0 {
-		return errKilled
-	}
-	return nil
-}
-
-func (s dying) Enqueue(ctx context.Context, reqs []queue.Request) ([]queue.Rollout, error) {
-	if err := s.die(); err != nil {
-		return nil, err
-	}
-	return s.Store.Enqueue(ctx, reqs)
-}
-
-func (s dying) UpdateResources(ctx context.Context, id string, r rawjson.Value) (queue.ResourcesUpdate, error) {
-	if err := s.die(); err != nil {
-		return queue.ResourcesUpdate{}, err
-	}
-	return s.Store.UpdateResources(ctx, id, r)
-}
-
 // TestSearchResumes ends a search at every tenth write, and goes on: the result and
 // the number of rollouts are those of a search that ran through.
 func TestSearchResumes(t *testing.T) {
@@ -193,11 +163,11 @@ func TestSearchResumes(t *testing.T) {
 	for {
 		var left atomic.Int64
 		left.Store(10)
-		client := algorithm.New(dying{r.store, &left}, algorithm.Options{Poll: time.Millisecond})
+		client := algorithm.New(testagent.Dying{Store: r.store, Left: &left}, algorithm.Options{Poll: time.Millisecond})
 		if state, err = Run(t.Context(), client, r.config); err == nil {
 			break
 		}
-		if !errors.Is(err, errKilled) && !errors.Is(err, context.Canceled) {
+		if !errors.Is(err, testagent.ErrKilled) && !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 		if lives++; lives > 50 {

@@ -258,43 +258,6 @@ func TestProposalsDoNotCount(t *testing.T) {
 	}
 }
 
-// errKilled ends a reflection in the middle.
-var errKilled = errors.New("killed")
-
-// dying is a store that fails the call of a number, of those that write.
-type dying struct {
-	queue.Store
-	left *atomic.Int64
-}
-
-func (s dying) die() error {
-	if s.left.Add(-1) < 0 {
-		return errKilled
-	}
-	return nil
-}
-
-func (s dying) AddSpan(ctx context.Context, span queue.Span) (*queue.Span, error) {
-	if err := s.die(); err != nil {
-		return nil, err
-	}
-	return s.Store.AddSpan(ctx, span)
-}
-
-func (s dying) Enqueue(ctx context.Context, reqs []queue.Request) ([]queue.Rollout, error) {
-	if err := s.die(); err != nil {
-		return nil, err
-	}
-	return s.Store.Enqueue(ctx, reqs)
-}
-
-func (s dying) UpdateResources(ctx context.Context, id string, r rawjson.Value) (queue.ResourcesUpdate, error) {
-	if err := s.die(); err != nil {
-		return queue.ResourcesUpdate{}, err
-	}
-	return s.Store.UpdateResources(ctx, id, r)
-}
-
 // TestReflectionResumes ends a reflection before each of its writes in turn, and goes
 // on: everything is there once.
 func TestReflectionResumes(t *testing.T) {
@@ -307,11 +270,11 @@ func TestReflectionResumes(t *testing.T) {
 	for {
 		var left atomic.Int64
 		left.Store(3) // of the seven or so that a rollout takes
-		_, err := Run(t.Context(), newClient(dying{s, &left}), config)
+		_, err := Run(t.Context(), newClient(testagent.Dying{Store: s, Left: &left}), config)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, errKilled) {
+		if !errors.Is(err, testagent.ErrKilled) {
 			t.Fatal(err)
 		}
 		if lives++; lives > 60 {

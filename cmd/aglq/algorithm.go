@@ -210,7 +210,7 @@ type roundWriter struct {
 
 func (w *roundWriter) round(r cem.Round) {
 	if w.json {
-		if err := w.line(r); w.err == nil {
+		if err := writeLine(w.out, r); w.err == nil {
 			w.err = err
 		}
 		return
@@ -222,17 +222,18 @@ func (w *roundWriter) round(r cem.Round) {
 	fmt.Fprintf(w.out, "%5d %8.4f %8.4f %6d %7d %8.1f\n", r.Round, r.Best, r.Mean, r.Failed, r.Retried, r.Seconds)
 }
 
-func (w *roundWriter) line(v any) error {
+// writeLine writes a value as a line of JSON.
+func writeLine(w io.Writer, v any) error {
 	text, err := json.Marshal(v)
 	if err == nil {
-		_, err = fmt.Fprintf(w.out, "%s\n", text)
+		_, err = fmt.Fprintf(w, "%s\n", text)
 	}
 	return err
 }
 
 func (w *roundWriter) end(state cem.State) error {
 	if w.json {
-		return cmp.Or(w.err, w.line(state))
+		return cmp.Or(w.err, writeLine(w.out, state))
 	}
 	if state.Best == nil {
 		return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -198,7 +197,7 @@ type apoWriter struct {
 
 func (w *apoWriter) round(r apo.Round) {
 	if w.json {
-		w.err = cmp.Or(w.err, w.line(r))
+		w.err = cmp.Or(w.err, writeLine(w.out, r))
 		return
 	}
 	if !w.any {
@@ -216,14 +215,6 @@ func scoreCell(score *float64) string {
 	return fmt.Sprintf("%.4f", *score)
 }
 
-func (w *apoWriter) line(v any) error {
-	text, err := json.Marshal(v)
-	if err == nil {
-		_, err = fmt.Fprintf(w.out, "%s\n", text)
-	}
-	return err
-}
-
 func (w *apoWriter) end(state apo.State, file string) error {
 	if file != "" {
 		if err := os.WriteFile(file, []byte(state.Best.Template+"\n"), 0o666); err != nil {
@@ -231,7 +222,7 @@ func (w *apoWriter) end(state apo.State, file string) error {
 		}
 	}
 	if w.json {
-		return cmp.Or(w.err, w.line(state))
+		return cmp.Or(w.err, writeLine(w.out, state))
 	}
 	fmt.Fprintf(w.out, "\nthe best prompt is %s, score %s; the seed's is %s; agents get it with resources %s\n",
 		state.Best.ResourcesID, scoreCell(state.Best.Score), scoreCell(state.Seed.Score), state.Run)

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 
@@ -76,21 +76,19 @@ func (a *app) reflect(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	defer halt()
-	config.OnVerdict = func(v reflection.Verdict) { a.printVerdict(v, cmd.Bool("json")) }
+	var broken error // of the first verdict that could not be printed
+	config.OnVerdict = func(v reflection.Verdict) { broken = cmp.Or(broken, a.printVerdict(v, cmd.Bool("json"))) }
 	return a.withPatientStore(ctx, cmd, func(s *client.Client) error {
 		sum, err := reflection.Run(ctx, algorithm.New(s, algorithm.Options{Observer: a.algorithmObserver(cmd)}), config)
 		fmt.Fprintf(a.stderr, "%d rollouts judged, %d known, %d passed over; %d hard, %d requeued; %d proposals, %d applied\n",
 			sum.Judged, sum.Known, sum.Failed, sum.Hard, sum.Requeued, sum.Proposals, sum.Applied)
-		return err
+		return cmp.Or(err, broken)
 	})
 }
 
-func (a *app) printVerdict(v reflection.Verdict, asJSON bool) {
+func (a *app) printVerdict(v reflection.Verdict, asJSON bool) error {
 	if asJSON {
-		if text, err := json.Marshal(v); err == nil { // a score that is no number is refused before
-			fmt.Fprintf(a.stdout, "%s\n", text)
-		}
-		return
+		return writeLine(a.stdout, v)
 	}
 	line := fmt.Sprintf("%s score=%.4g suggestions=%d", v.RolloutID, v.Score, v.Suggestions)
 	if v.Hard {
@@ -105,7 +103,8 @@ func (a *app) printVerdict(v reflection.Verdict, asJSON bool) {
 	if v.Requeued != "" {
 		line += " requeued=" + v.Requeued
 	}
-	fmt.Fprintln(a.stdout, line)
+	_, err := fmt.Fprintln(a.stdout, line)
+	return err
 }
 
 func (a *app) promoteCommand() *cli.Command {
