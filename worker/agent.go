@@ -15,8 +15,9 @@ import (
 	"github.com/aglq/aglq/queue/rawjson"
 )
 
-// agent is one program of a Pool, from its start to its end. Only its goroutine
-// and the one of its task use it.
+// agent is one program of a Pool, from its start to its end. Its goroutine, those of
+// its streams and the one of its task use it at the same time; mu guards what they
+// share.
 type agent struct {
 	env     []string
 	started time.Time
@@ -29,11 +30,10 @@ type agent struct {
 	state *os.ProcessState
 	err   error // it could not be started
 
-	done int // tasks answered
-
 	mu             sync.Mutex
 	task           string // what it is asked to do, "" for nothing
 	last           bool   // its input has ended
+	done           int    // tasks answered
 	cutter         lineCutter
 	stdout, stderr tail
 	// Where the task in hand began.
@@ -73,6 +73,13 @@ func (a *agent) retired() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.last
+}
+
+// tasks is how many tasks the agent has answered.
+func (a *agent) tasks() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.done
 }
 
 // run is the life of the agent.
@@ -141,8 +148,10 @@ func (a *agent) line(line []byte, whole bool) {
 	}
 }
 
+// answered hands over the answer; called with mu held.
 func (a *agent) answered(v rawjson.Value) {
 	a.task = ""
+	a.done++
 	a.answers <- v
 }
 
@@ -166,7 +175,6 @@ func (a *agent) do(ctx context.Context, message []byte) (Result, error) {
 	case a.lines <- message:
 		select {
 		case v := <-a.answers:
-			a.done++
 			return answer(v)
 		case <-a.ended:
 		case <-ctx.Done():
@@ -179,7 +187,6 @@ func (a *agent) do(ctx context.Context, message []byte) (Result, error) {
 	select {
 	case v := <-a.answers: // its last words
 		if !stopped {
-			a.done++
 			return answer(v)
 		}
 	default:

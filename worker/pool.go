@@ -157,7 +157,7 @@ func (p *Pool) give(a *agent) {
 	p.start.worked()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.opts.MaxTasks > 0 && a.done >= p.opts.MaxTasks {
+	if p.closed || p.opts.MaxTasks > 0 && a.tasks() >= p.opts.MaxTasks {
 		p.retire(a)
 		return
 	}
@@ -190,10 +190,11 @@ func (p *Pool) ended(a *agent) {
 	if a.stopped() {
 		return
 	}
-	if a.done == 0 && time.Since(a.started) < diedAtOnce {
+	tasks := a.tasks()
+	if tasks == 0 && time.Since(a.started) < diedAtOnce {
 		p.start.failed()
 	}
-	attrs := []any{"command", p.opts.Command[0], "tasks", a.done}
+	attrs := []any{"command", p.opts.Command[0], "tasks", tasks}
 	if a.err != nil {
 		p.log.Warn("an agent could not be started", append(attrs, "error", a.err)...)
 		return

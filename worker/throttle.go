@@ -13,8 +13,11 @@ const (
 
 // throttle spaces out what fails at once, so that an agent that cannot be started
 // or reached does not use up the queue. Its pauses double from firstThrottle to
-// mostThrottle. The zero throttle is ready.
+// mostThrottle; what fails during one was begun before it, and does not make it
+// longer. The zero throttle is ready.
 type throttle struct {
+	now func() time.Time // time.Now when nil
+
 	mu    sync.Mutex
 	pause time.Duration // the last one; 0 after a success
 	until time.Time
@@ -24,7 +27,7 @@ type throttle struct {
 // of ctx.
 func (t *throttle) wait(ctx context.Context) error {
 	t.mu.Lock()
-	left := time.Until(t.until)
+	left := t.until.Sub(t.clock())
 	t.mu.Unlock()
 	if left > 0 {
 		pauseFor(ctx, left)
@@ -32,11 +35,22 @@ func (t *throttle) wait(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+func (t *throttle) clock() time.Time {
+	if t.now != nil {
+		return t.now()
+	}
+	return time.Now()
+}
+
 func (t *throttle) failed() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := t.clock()
+	if now.Before(t.until) {
+		return
+	}
 	t.pause = min(max(2*t.pause, firstThrottle), mostThrottle)
-	t.until = time.Now().Add(t.pause)
+	t.until = now.Add(t.pause)
 }
 
 func (t *throttle) worked() {

@@ -60,14 +60,18 @@ func FuzzAnswer(f *testing.F) {
 }
 
 func TestThrottle(t *testing.T) {
-	var th throttle
+	now := time.Unix(1e9, 0)
+	th := throttle{now: func() time.Time { return now }}
 	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000} {
-		before := time.Now()
-		th.failed()
-		if want *= time.Millisecond; th.pause != want || th.until.Before(before.Add(want)) {
+		for range 8 { // what runs at the same time fails at the same time
+			th.failed()
+		}
+		if want *= time.Millisecond; th.pause != want || !th.until.Equal(now.Add(want)) {
 			t.Errorf("a pause of %s until %s, want %s", th.pause, th.until, want)
 		}
+		now = th.until
 	}
+	th.failed()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(ErrTimeout)
 	if err := th.wait(ctx); err != ErrTimeout {
