@@ -122,6 +122,36 @@ func (v Value) Int() (n int64, ok bool) {
 	return n, err == nil
 }
 
+// Any gives a Value as languages of expressions and templates know it: nil, bool, int,
+// float64, string, []any or map[string]any. An integer too large for int is a float64.
+func (v Value) Any() any {
+	switch v.Kind() {
+	case KindBool:
+		return v.Bool()
+	case KindInteger, KindFloat, KindNonFinite:
+		if n, ok := v.Int(); ok {
+			return int(n)
+		}
+		f, _ := v.Float()
+		return f
+	case KindString:
+		return v.Text()
+	case KindArray:
+		list := []any{}
+		for item := range v.Elements() {
+			list = append(list, item.Any())
+		}
+		return list
+	case KindObject:
+		object := map[string]any{}
+		for key, item := range v.Members() {
+			object[Unescape(key)] = item.Any()
+		}
+		return object
+	}
+	return nil
+}
+
 // TextOrNil is Text of a string, nil of anything else.
 func (v Value) TextOrNil() *string {
 	if v.Kind() != KindString {

@@ -2,7 +2,6 @@ package where
 
 import (
 	"github.com/aglq/aglq/queue"
-	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
 )
 
@@ -52,10 +51,10 @@ func (f *Filter) subject(r *queue.AttemptedRollout, spans []queue.Span) Subject 
 		s.Duration = &d
 	}
 	if f.names["input"] {
-		s.Input = Value(r.Input)
+		s.Input = r.Input.Any()
 	}
 	if f.names["metadata"] {
-		s.Metadata = Value(r.Metadata)
+		s.Metadata = r.Metadata.Any()
 	}
 	if a := r.Attempt; a != nil {
 		status := string(a.Status)
@@ -89,34 +88,4 @@ func (s *Subject) readSpans(spans []queue.Span) {
 			s.Rewards = dimensions
 		}
 	}
-}
-
-// Value is a JSON value as expressions know it: nil, bool, int, float64, string,
-// []any or map[string]any. An integer too large for int is a float64.
-func Value(v rawjson.Value) any {
-	switch v.Kind() {
-	case rawjson.KindBool:
-		return v.Bool()
-	case rawjson.KindInteger, rawjson.KindFloat, rawjson.KindNonFinite:
-		if n, ok := v.Int(); ok {
-			return int(n)
-		}
-		f, _ := v.Float()
-		return f
-	case rawjson.KindString:
-		return v.Text()
-	case rawjson.KindArray:
-		list := []any{}
-		for item := range v.Elements() {
-			list = append(list, Value(item))
-		}
-		return list
-	case rawjson.KindObject:
-		object := map[string]any{}
-		for key, item := range v.Members() {
-			object[rawjson.Unescape(key)] = Value(item)
-		}
-		return object
-	}
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"text/template"
 	"time"
@@ -222,11 +223,16 @@ func (r *resolver) command(words []string) []string {
 	return out
 }
 
+// reference is a variable of the environment in a text.
+var reference = regexp.MustCompile(`\$\{[^}]*\}`)
+
+// expand puts in the variables of the environment. Any other $ is itself.
 func (r *resolver) expand(text string) string {
-	return os.Expand(text, func(name string) string {
+	return reference.ReplaceAllStringFunc(text, func(found string) string {
+		name := found[len("${") : len(found)-len("}")]
 		val, ok := os.LookupEnv(name)
-		if !ok {
-			r.fail(fmt.Errorf("%q needs the environment variable %s, which is not set", text, name))
+		if !ok { // the text itself may hold a secret
+			r.fail(fmt.Errorf("the environment variable %s is needed, and is not set", name))
 		}
 		return val
 	})

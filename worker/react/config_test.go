@@ -62,7 +62,7 @@ tools:
     parameters: {type: object, properties: {q: {type: string}}}
     url: %s/?fixed=1
     method: get
-    headers: {X-Key: "${TEST_KEY}"}
+    headers: {X-Key: "${TEST_KEY}$TEST_KEY$$"}
   - name: run
 mcp:
   - command: [%s]
@@ -89,7 +89,7 @@ grader: [./grade.sh]
 	want := []string{
 		"system: be brief", "user: Say hello <1><2>",
 		`assistant: [a show {"path":"seed"}][b look_up {"q":"x"}][c m_add {"a":1,"b":2}][d run {}]`,
-		"tool a: secret! {\"path\":\"seed\"} $HOME\nseeded", "tool b: secret fixed=1&q=x", "tool c: 3",
+		"tool a: secret! {\"path\":\"seed\"} $HOME\nseeded", "tool b: secret$TEST_KEY$$ fixed=1&q=x", "tool c: 3",
 		`tool d: {"session_id":"` + o.conv.Session.ID + `","tool":"run","args":{}}`, "assistant: the answer is 3",
 	}
 	if diff := cmp.Diff(want, lines(o.conv.Messages())); diff != "" {
@@ -126,7 +126,7 @@ func TestConfigsThatCannotBe(t *testing.T) {
 		"tools: [{name: x, command: [cat], timeout: -1}]":             "a timeout is -1",
 		"tools: [{name: x, command: [cat], timeout: .nan}]":           "a timeout is NaN",
 		"tools: [{name: x, command: [cat], max_result: -1}]":          "must not be negative",
-		"tools: [{name: x, url: 'http://${NOT_SET_ANYWHERE}'}]":       "NOT_SET_ANYWHERE, which is not set",
+		"tools: [{name: x, url: 'http://${NOT_SET_ANYWHERE}'}]":       "NOT_SET_ANYWHERE is needed, and is not set",
 		"tools: [{name: x, command: [cat], parameters: {1: {2: 3}}}]": "x",
 		"tools: [{name: x, command: [cat], parameters: {type: 1}}]":   "reading the parameters of the tool x",
 		"sandbox: {url: 'http://x', setup: [cat]}":                    "both a url and commands",
@@ -143,7 +143,30 @@ func TestConfigsThatCannotBe(t *testing.T) {
 			t.Errorf("%q: %v (%v), want %q", text, err, queue.KindOf(err), want)
 		}
 	}
+	if _, err := react.Load(writeConfig(t, "llm: {api_key: 'secret${NOT_SET_ANYWHERE}'}"), nil); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("an error that tells a key: %v", err)
+	}
 	if _, err := react.Load(filepath.Join(t.TempDir(), "none"), nil); queue.KindOf(err) != queue.Invalid {
 		t.Errorf("%v", err)
+	}
+}
+
+// A template sees a task as it is written, and the task may call its members as it
+// likes.
+func TestQuestionOfAnyTask(t *testing.T) {
+	for input, want := range map[string]string{
+		`{"n":1000000}`:                         "1000000",
+		`{"n":1234567890123456789}`:             "1234567890123456789",
+		`{"n":[1e2,0.5,-7,true,null]}`:          "[100 0.5 -7 true <nil>]",
+		`{"n":1,"files":["a"],"topic":{"x":1}}`: "1",
+		`{"n":1,"turns":"many","scenario":3}`:   "1",
+		`{"n":1,"question":5}`:                  "1",
+	} {
+		opts, err := react.Load(writeConfig(t, "question: '{{.n}}'"), nil)
+		must(t, err)
+		o := newRig(t, sequence(says("done")), opts).succeed(input)
+		if got := lines(o.conv.Messages())[0]; got != "user: "+want {
+			t.Errorf("%s: %q, want %q", input, got, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package react
 
 import (
+	"cmp"
 	"encoding/json"
 	"hash/fnv"
 	"math/rand/v2"
@@ -28,24 +29,26 @@ type Input struct {
 	Turns *Range `json:"turns"`
 }
 
-// decodeInput reads a task. A template makes the question of whatever the task is.
+// decodeInput reads a task. A template makes the question of whatever the task is:
+// members that mean something else there are not those of an Input.
 func decodeInput(v rawjson.Value, question *template.Template) (Input, error) {
 	var in Input
 	switch v.Kind() {
 	case rawjson.KindString:
 		in.Question = v.Text()
 	case rawjson.KindObject:
-		if err := json.Unmarshal(v, &in); err != nil {
-			return in, queue.Wrap(queue.Invalid, err, "reading the task")
+		lenient := question != nil
+		err := cmp.Or(
+			member(v, "question", lenient, &in.Question), member(v, "topic", lenient, &in.Topic), member(v, "scenario", lenient, &in.Scenario),
+			member(v, "files", lenient, &in.Files), member(v, "turns", lenient, &in.Turns),
+		)
+		if err != nil {
+			return in, err
 		}
 	}
 	if question != nil {
-		var data any
-		if err := json.Unmarshal(v, &data); err != nil {
-			return in, queue.Wrap(queue.Invalid, err, "reading the task")
-		}
 		var text strings.Builder
-		if err := question.Execute(&text, data); err != nil {
+		if err := question.Execute(&text, v.Any()); err != nil {
 			return in, queue.Wrap(queue.Invalid, err, "making the question of the task")
 		}
 		in.Question = text.String()
@@ -57,6 +60,24 @@ func decodeInput(v rawjson.Value, question *template.Template) (Input, error) {
 		return in, in.Turns.validate()
 	}
 	return in, nil
+}
+
+// member reads a member of a task, if it is there. One of another type is an error,
+// or left out.
+func member[T any](task rawjson.Value, name string, lenient bool, into *T) error {
+	v := task.Get(name)
+	if v == nil {
+		return nil
+	}
+	var read T
+	if err := json.Unmarshal(v, &read); err != nil {
+		if lenient {
+			return nil
+		}
+		return queue.Wrap(queue.Invalid, err, "reading the task's "+name)
+	}
+	*into = read
+	return nil
 }
 
 // Range is how many turns a conversation has: the number is drawn from all in it. As
