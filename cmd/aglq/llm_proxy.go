@@ -246,6 +246,9 @@ func (s *llmServer) close() error {
 	return errors.Join(err, s.proxy.Close(ctx))
 }
 
+// serves reports whether calls of a base URL come to the proxy.
+func (s *llmServer) serves(base string) bool { return strings.HasPrefix(base, s.url+"/") }
+
 // behalf is where the proxy is called on behalf of an attempt, before /v1, and with
 // which key.
 func (s *llmServer) behalf(t *worker.Task) (base, key string) {

@@ -41,7 +41,7 @@ func (a *app) newReactAgent(cmd *cli.Command) (*reactAgent, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts.Limited = llmWanted(cmd, llmPrefix)
+	opts.Limited = func(c *llmclient.Client) bool { return r.llm != nil && r.llm.serves(c.BaseURL) }
 	if path := cmd.String("react-record"); path != "" {
 		r.tape, err = react.Record(path)
 	} else if path := cmd.String("react-replay"); path != "" {

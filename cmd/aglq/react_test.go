@@ -46,6 +46,24 @@ func TestReactThroughTheLLMProxy(t *testing.T) {
 	}
 }
 
+// A model that a config has at an endpoint of its own is called past the proxy, and its
+// calls are within the limit all the same.
+func TestReactLimitsAModelOfItsOwn(t *testing.T) {
+	t.Parallel()
+	own := fakellm.New(func(r fakellm.Request) fakellm.Answer {
+		return fakellm.Answer{ToolCalls: []fakellm.ToolCall{{ID: "a", Name: "shout", Arguments: fmt.Sprintf(`{"text":"%d"}`, len(r.Prompt()))}}}
+	})
+	server := httptest.NewServer(own)
+	defer server.Close()
+	p := start(t, nil, "run", "--tasks", write(t, "tasks.jsonl", `{"input": "hello"}`+"\n"), "--llm-upstream", server.URL+"/v1",
+		"--limit", "llm=1/h", "--task-timeout", "2",
+		"--react", write(t, "react.yaml", reactConfig+"llm: {endpoint: '"+server.URL+"/v1', model: m}\n"))
+	p.exit(1)
+	if n := len(own.Requests()); n > 1 {
+		t.Errorf("%d calls in an hour of one", n)
+	}
+}
+
 func TestReactUsage(t *testing.T) {
 	t.Parallel()
 	config := write(t, "react.yaml", reactConfig)

@@ -65,7 +65,8 @@ const (
 
 // chat calls a model within the worker's limits.
 func (r *run) chat(ctx context.Context, c *llmclient.Client, req llmclient.Request) (*llmclient.Response, error) {
-	if !r.opts.Limited && !r.opts.Tape.replays() {
+	limited := r.opts.Limited != nil && r.opts.Limited(c)
+	if !limited && !r.opts.Tape.replays() {
 		leave, err := r.task.Limit(ctx, limitLLM)
 		if err != nil {
 			return nil, fmt.Errorf("waiting for a slot of the limit %s: %w", limitLLM, err)

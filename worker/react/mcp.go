@@ -158,10 +158,15 @@ func (h headed) RoundTrip(req *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(req)
 }
 
-// drop ends a connection that is of no more use.
-func (s *mcpServer) drop(conn *mcpConn) {
-	s.mu <- struct{}{}
-	defer func() { <-s.mu }()
+// drop ends a connection that is of no more use. Where another task makes a connection
+// for longer than ctx, this one has been dropped already.
+func (s *mcpServer) drop(ctx context.Context, conn *mcpConn) {
+	select {
+	case s.mu <- struct{}{}:
+		defer func() { <-s.mu }()
+	case <-ctx.Done():
+		return
+	}
 	if s.conn == conn {
 		s.conn = nil
 		s.running.Go(conn.close)
@@ -235,7 +240,7 @@ func (s *mcpServer) call(ctx context.Context, name string, c Call) (string, erro
 	if err != nil {
 		var answered *jsonrpc.Error
 		if ctx.Err() == nil && !errors.As(err, &answered) {
-			s.drop(conn)
+			s.drop(ctx, conn)
 		}
 		return "", err
 	}

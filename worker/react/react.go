@@ -114,10 +114,10 @@ type Options struct {
 	LLM func(*worker.Task) (*llmclient.Client, error)
 	// UserLLM gives the model that plays the user and judges: LLM when nil.
 	UserLLM func(*worker.Task) (*llmclient.Client, error)
-	// Limited says that what is between the agent and its model takes the slots of the
-	// group llm; otherwise each call of a model takes one, see worker.Task.Limit. Tool
-	// calls take those of tool:NAME.
-	Limited bool
+	// Limited reports whether what is between the agent and a model takes the slots of
+	// the group llm; each call of any other takes one, see worker.Task.Limit. It is none
+	// when nil. Tool calls take slots of tool:NAME.
+	Limited func(*llmclient.Client) bool
 	// Grade judges a conversation: [ToolSuccess] when nil.
 	Grade Grader
 	// Tape records the answers of models and tools, or replays them; nil does neither.
