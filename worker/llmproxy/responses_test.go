@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/worker/llmproxy"
 	"github.com/aglq/aglq/worker/llmproxy/fakellm"
 )
@@ -272,6 +274,10 @@ func TestPreviousResponse(t *testing.T) {
 		}
 		return fakellm.Answer{Text: "you said " + q.Prompt()}
 	}, nil)
+	other, err := r.store.Start(t.Context(), queue.Request{Input: rawjson.Value("2")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, more := range []string{"", `,"stream":true`} {
 		next := func(input, previous string) string {
 			body := `{"model":"m","instructions":"be brief","input":` + input + more
@@ -299,7 +305,7 @@ func TestPreviousResponse(t *testing.T) {
 		wantAttributes(t, filed, map[string]string{"gen_ai.prompt.2.content": `"you said hello"`, "gen_ai.prompt.5.content": `"sunny"`})
 
 		// Another attempt does not get to see it.
-		got := r.do("POST", "/rollout/"+r.ref.RolloutID+"/attempt/at-other/v1/responses",
+		got := r.do("POST", "/rollout/"+other.RolloutID+"/attempt/"+other.Attempt.AttemptID+"/v1/responses",
 			fmt.Sprintf(`{"model":"m","input":"x","previous_response_id":%q}`, third))
 		if got.status != 400 {
 			t.Errorf("another attempt goes on: status %d: %s", got.status, got.text)
