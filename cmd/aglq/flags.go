@@ -157,11 +157,13 @@ func notEmpty(s string) error {
 	return nil
 }
 
+const envRunners = "AGL_N_RUNNERS"
+
 // workerFlags are the options of the workers, in a process of their own or not.
 func workerFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{
-			Name: "n-runners", Value: 1, Sources: cli.EnvVars("AGL_N_RUNNERS"), Validator: within(1, 10_000),
+			Name: "n-runners", Value: 1, Sources: cli.EnvVars(envRunners), Validator: within(1, 10_000),
 			Usage: "`NUMBER` of workers, each of them known to the store by its own id",
 		},
 		&cli.IntFlag{

@@ -35,7 +35,7 @@ func (a *app) llmProxyCommand() *cli.Command {
 			"the other ways to say who calls, and the form of the model table.",
 		Flags: flags([]cli.Flag{storeURLFlag()}, llmFlags(""), []cli.Flag{
 			&cli.StringFlag{
-				Name: "host", Value: "127.0.0.1", Validator: notEmpty,
+				Name: "host", Value: loopback, Validator: notEmpty,
 				Usage: "`ADDRESS` to listen on; one that other machines reach needs --key",
 			},
 			&cli.IntFlag{
@@ -135,7 +135,7 @@ func (a *app) llmProxy(ctx context.Context, cmd *cli.Command) error {
 	if err := noArgs(cmd); err != nil {
 		return err
 	}
-	if ip := net.ParseIP(cmd.String("host")); len(cmd.StringSlice("key")) == 0 && cmd.String("host") != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if len(cmd.StringSlice("key")) == 0 && !thisMachineOnly(cmd.String("host")) {
 		return usagef(cmd, "--host %s is open to other machines: give --key, so that not everybody can call", cmd.String("host"))
 	}
 	if !llmWanted(cmd, "") {
@@ -164,6 +164,14 @@ func (a *app) llmProxy(ctx context.Context, cmd *cli.Command) error {
 		proxy.log.Info("stopping; open calls may end, a second signal stops them", "cause", "signal")
 	}
 	return proxy.close()
+}
+
+const loopback = "127.0.0.1"
+
+// thisMachineOnly reports whether no other machine reaches a host's address.
+func thisMachineOnly(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func llmWanted(cmd *cli.Command, prefix string) bool {
@@ -200,6 +208,7 @@ func llmOptions(cmd *cli.Command, prefix string) (llmproxy.Options, error) {
 type llmServer struct {
 	proxy *llmproxy.Proxy
 	url   string // to reach it at
+	key   string // that callers must bring, "" for none
 	log   *slog.Logger
 	app   *app
 	stop  context.CancelFunc
@@ -253,7 +262,11 @@ func (s *llmServer) serves(base string) bool { return strings.HasPrefix(base, s.
 // which key.
 func (s *llmServer) behalf(t *worker.Task) (base, key string) {
 	base = s.url + "/rollout/" + url.PathEscape(t.Rollout.RolloutID) + "/attempt/" + url.PathEscape(t.Attempt.AttemptID)
-	return base, llmproxy.KeyPrefix + t.Rollout.RolloutID + "-" + t.Attempt.AttemptID
+	key = llmproxy.KeyPrefix + t.Rollout.RolloutID + "-" + t.Attempt.AttemptID
+	if s.key != "" {
+		key += "." + s.key
+	}
+	return base, key
 }
 
 // env points an agent's clients at the proxy, on behalf of its attempt.

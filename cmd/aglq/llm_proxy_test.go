@@ -50,6 +50,33 @@ func TestRunWithLLMProxy(t *testing.T) {
 	}
 }
 
+// An agent of another machine is told an address of this one, and the key that the
+// proxy then demands.
+func TestRunWithAnOpenLLMProxy(t *testing.T) {
+	t.Parallel()
+	upstream := httptest.NewServer(fakellm.New(nil))
+	defer upstream.Close()
+	const agent = `
+import json, os, sys, urllib.error, urllib.request
+def call(key):
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer " + key}
+    try:
+        urllib.request.urlopen(urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", body, headers))
+        return 200
+    except urllib.error.HTTPError as error:
+        return error.code
+key = os.environ["OPENAI_API_KEY"]
+print(1 if (call(key), call(key.split(".")[0])) == (200, 401) else 0)
+`
+	p := start(t, nil, "run", "--tasks", write(t, "tasks.jsonl", "1\n"), "--llm-upstream", upstream.URL+"/v1", "--llm-host", "0.0.0.0",
+		"--", "python3", "-c", agent)
+	p.exit(0)
+	if text := p.log.String(); !strings.Contains(text, "1 succeeded, 0 failed, mean reward 1") {
+		t.Errorf("said: %s", text)
+	}
+}
+
 func TestLLMProxyCommand(t *testing.T) {
 	t.Parallel()
 	upstream := httptest.NewServer(fakellm.New(nil))
@@ -142,6 +169,8 @@ func TestLLMProxyUsage(t *testing.T) {
 		{[]string{"llm-proxy", "--upstream", "http://localhost:1", "--host", "0.0.0.0"}, 2, "give --key"},
 		{[]string{"llm-proxy", "--upstream", "localhost:1"}, 2, "it must be the URL of an upstream"},
 		{[]string{"llm-proxy", "--upstream", "http://localhost:1", "--sequence", "block:0"}, 2, "block:16"},
+		{[]string{"run", "--tasks", "-", "--http", "http://other:8000", "--llm-upstream", "http://localhost:1"}, 2, "by --llm-host"},
+		{[]string{"run", "--tasks", "-", "--http", "http://other:8000", "--llm-upstream", "http://localhost:1", "--llm-host", ""}, 2, "llm-host"},
 		{[]string{"llm-proxy", "--models", "/nowhere.yaml"}, 1, "reading the model table"},
 	} {
 		p := start(t, nil, c.args...)

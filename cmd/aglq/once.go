@@ -29,6 +29,20 @@ import (
 // onceOnly are the options that need --once.
 var onceOnly = []string{"input", "resources", "mode", "json"}
 
+// neverOnce are the options that one task past the queue has no use for.
+var neverOnce = []string{"n-runners", "concurrency", "max-rollouts", "exit-when-idle", "metrics-addr"}
+
+// checkOnce refuses options that would have no effect. What the environment says is
+// said to all commands.
+func checkOnce(cmd *cli.Command) error {
+	for _, name := range neverOnce {
+		if cmd.IsSet(name) && (name != "n-runners" || os.Getenv(envRunners) == "") {
+			return usagef(cmd, "--%s has no effect with --once, which runs one task and ends: remove it", name)
+		}
+	}
+	return nil
+}
+
 func onceFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{
@@ -46,6 +60,9 @@ func onceFlags() []cli.Flag {
 
 // once runs the agent on one task.
 func (a *app) once(ctx context.Context, cmd *cli.Command) (err error) {
+	if err := checkOnce(cmd); err != nil {
+		return err
+	}
 	req, err := a.onceRequest(cmd)
 	if err != nil {
 		return err

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
 	"net"
+	"net/url"
 	"os"
 	"strconv"
 
@@ -45,6 +47,10 @@ func (a *app) runCommand() *cli.Command {
 				Usage: "whether the store is in this process (`BOOL`), or runs at the address already",
 			},
 			storeURLFlag(),
+			&cli.StringFlag{
+				Name: llmPrefix + "host", Value: loopback, Validator: notEmpty,
+				Usage: "`ADDRESS` of the LLM proxy, which agents call it at; at one that other machines reach it demands a key, which agents are told",
+			},
 			&cli.IntFlag{
 				Name: llmPrefix + "port", Validator: within(0, math.MaxUint16), DefaultText: "a free one",
 				Usage: "`PORT` of the LLM proxy, which there is with --llm-models, --llm-upstream or --llm-follow-resources",
@@ -120,6 +126,12 @@ func (a *app) checkRun(cmd *cli.Command, roles roles) error {
 			return err
 		}
 	}
+	if roles.runner && llmWanted(cmd, llmPrefix) && !cmd.IsSet(llmPrefix+"host") && cmd.String("http") != "" {
+		if agent, err := url.Parse(cmd.String("http")); err == nil && !thisMachineOnly(agent.Hostname()) {
+			return usagef(cmd, "the agent at %s cannot call the LLM proxy at %s: give an address of this machine that it reaches, by --%shost",
+				agent.Host, loopback, llmPrefix)
+		}
+	}
 	if !roles.algorithm {
 		return nil
 	}
@@ -175,10 +187,10 @@ func runStoreURL(cmd *cli.Command) (string, error) {
 // runRoles does what this process is there for, with an LLM proxy beside its
 // workers where that is asked for.
 func (a *app) runRoles(
-	ctx context.Context, cmd *cli.Command, logs *logs, roles roles, algorithms, workersOwn queue.Store, url string,
+	ctx context.Context, cmd *cli.Command, logs *logs, roles roles, algorithms, workersOwn queue.Store, storeURL string,
 ) (err error) {
 	if !roles.runner {
-		return a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, nil, nil)
+		return a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, storeURL, nil, nil)
 	}
 	x, err := a.newExtras(cmd)
 	if err != nil {
@@ -186,7 +198,7 @@ func (a *app) runRoles(
 	}
 	defer func() { err = errors.Join(err, x.close()) }()
 	if !llmWanted(cmd, llmPrefix) {
-		return a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, nil, x)
+		return a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, storeURL, nil, x)
 	}
 	o, err := llmOptions(cmd, llmPrefix)
 	if err != nil {
@@ -194,11 +206,18 @@ func (a *app) runRoles(
 	}
 	o.Limit = x.limits.Group("llm")
 	// Agents that drain still need it.
-	llm, err := a.startLLMProxy(a.signals.hard, workersOwn, o, "127.0.0.1", cmd.Int(llmPrefix+"port"), logs.of("llm-proxy"))
+	host := cmd.String(llmPrefix + "host")
+	var key string
+	if !thisMachineOnly(host) {
+		key = rand.Text()
+		o.Keys = []string{key}
+	}
+	llm, err := a.startLLMProxy(a.signals.hard, workersOwn, o, host, cmd.Int(llmPrefix+"port"), logs.of("llm-proxy"))
 	if err != nil {
 		return err
 	}
-	err = a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, url, llm, x)
+	llm.key = key
+	err = a.runParts(ctx, cmd, logs, roles, algorithms, workersOwn, storeURL, llm, x)
 	return errors.Join(err, llm.close())
 }
 
