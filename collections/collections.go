@@ -175,7 +175,8 @@ type Resources interface {
 	// Resources returns nil, nil when there is none.
 	Resources(ctx context.Context, id string) (*queue.ResourcesUpdate, error)
 	// LatestResources is the set with the greatest UpdateTime, of equals the one
-	// written last; nil, nil when there is none.
+	// written last, hidden ones aside (see [queue.Hidden]); nil, nil when there is
+	// none.
 	LatestResources(ctx context.Context) (*queue.ResourcesUpdate, error)
 	QueryResources(ctx context.Context, q queue.ResourcesQuery) (queue.Page[*queue.ResourcesUpdate], error)
 }

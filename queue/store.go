@@ -68,7 +68,8 @@ type Store interface {
 	UpdateResources(ctx context.Context, id string, resources rawjson.Value) (ResourcesUpdate, error)
 	// Resources returns nil without an error when there is none.
 	Resources(ctx context.Context, id string) (*ResourcesUpdate, error)
-	// LatestResources returns nil without an error when there is none.
+	// LatestResources is the set that was added or updated last, hidden ones aside,
+	// see [Hidden]. It returns nil without an error when there is none.
 	LatestResources(ctx context.Context) (*ResourcesUpdate, error)
 	// QueryResources lists sets of resources.
 	QueryResources(ctx context.Context, q ResourcesQuery) (Page[ResourcesUpdate], error)

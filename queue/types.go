@@ -2,6 +2,7 @@ package queue
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -189,6 +190,11 @@ type ResourcesUpdate struct {
 	Resources   rawjson.Value `json:"resources"`
 }
 
+// Hidden reports whether a set of resources of this id is never the latest, however
+// new it is: the id begins with a dot. Algorithms keep their own state and what is
+// being tried in hidden sets, which nobody gets who does not ask for them.
+func Hidden(resourcesID string) bool { return strings.HasPrefix(resourcesID, ".") }
+
 // LLM is a language-model endpoint among the resources: types "llm" and
 // "proxy_llm" (an endpoint that takes the rollout and attempt in its path).
 type LLM struct {
@@ -199,8 +205,17 @@ type LLM struct {
 	SamplingParameters rawjson.Value `json:"sampling_parameters"`
 }
 
-// PromptTemplate is a prompt among the resources: type "prompt_template". The
-// engine is "jinja", "f-string" or "poml".
+// PromptType is the resource_type of a PromptTemplate.
+const PromptType = "prompt_template"
+
+// The engines of a PromptTemplate.
+const (
+	Jinja   = "jinja"
+	FString = "f-string"
+	POML    = "poml"
+)
+
+// PromptTemplate is a prompt among the resources: type PromptType.
 type PromptTemplate struct {
 	ResourceType string `json:"resource_type"`
 	Template     string `json:"template"`

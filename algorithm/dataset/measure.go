@@ -242,12 +242,8 @@ func lastLine(text string) string {
 
 // ParseVerdict reads what a measure answered; see [ExecMeasure].
 func ParseVerdict(text []byte) (Verdict, error) {
-	text = bytes.TrimSpace(text)
-	v, err := rawjson.Parse(text)
-	if err != nil {
-		v, err = rawjson.Parse(text[bytes.LastIndexByte(text, '\n')+1:])
-	}
-	if err != nil || v.Kind() != rawjson.KindObject {
+	v := child.Answer(text)
+	if v == nil {
 		return Verdict{}, fmt.Errorf("the measure answered %.80q; it must be an object with passed", text)
 	}
 	passed, reason, score := v.Get("passed"), v.Get("reason"), v.Get("score")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math"
 	"os/exec"
 	"strings"
@@ -36,12 +37,13 @@ type Suggestion struct {
 // DefaultScore is the score of an evaluation without one.
 const DefaultScore = 0.5
 
-// ParseEvaluation reads {"success": …, "score": …, "suggestions": […]}. A suggestion
+// ParseEvaluation reads {"success": …, "score": …, "suggestions": […]}, which is all
+// of a text or its last line. A suggestion
 // is a text, or an object with text and reason. What is missing is false,
 // DefaultScore, and none: an empty object is an evaluation too, of a failure.
 func ParseEvaluation(text []byte) (Evaluation, error) {
-	v, err := rawjson.Parse(text)
-	if err != nil || v.Kind() != rawjson.KindObject {
+	v := child.Answer(text)
+	if v == nil {
 		return Evaluation{}, queue.Errorf(queue.Invalid, "an evaluation must be a JSON object: %.200s", text)
 	}
 	e := Evaluation{Score: DefaultScore}
@@ -103,9 +105,22 @@ func newSubject(r *algorithm.Result) subject {
 
 // ProgramCritic runs a command for each rollout. It is told it on its standard input,
 // as a JSON object with rollout, attempt, reward, messages and spans, and its
-// evaluation is the last line of its standard output.
-func ProgramCritic(command []string) Critic {
+// evaluation is its standard output, or the last line of that; it has failed when it
+// takes longer than timeout, 0 being no limit. The error is Invalid where there is no
+// such command.
+func ProgramCritic(command []string, timeout time.Duration) (Critic, error) {
+	if len(command) == 0 || command[0] == "" {
+		return nil, queue.Errorf(queue.Invalid, "there is no critic")
+	}
+	if _, err := exec.LookPath(command[0]); err != nil {
+		return nil, queue.Wrap(queue.Invalid, err, "the critic cannot be started")
+	}
 	return func(ctx context.Context, r *algorithm.Result) (Evaluation, error) {
+		if timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the critic took longer than %s", timeout))
+			defer cancel()
+		}
 		text, err := json.Marshal(newSubject(r))
 		if err != nil {
 			return Evaluation{}, fmt.Errorf("writing a rollout for the critic: %w", err)
@@ -122,9 +137,8 @@ func ProgramCritic(command []string) Critic {
 		case !state.Success():
 			return Evaluation{}, fmt.Errorf("the critic ended with %s: %s", state, bytes.TrimSpace(stderr.tail(500)))
 		}
-		out := bytes.TrimSpace(stdout.buf)
-		return ParseEvaluation(out[bytes.LastIndexByte(out, '\n')+1:])
-	}
+		return ParseEvaluation(stdout.buf)
+	}, nil
 }
 
 // bounded keeps the last mebibyte or so of what is written to it.
@@ -149,9 +163,10 @@ Answer with a JSON object and nothing else: {"success": true or false, "score": 
 // told bounds what a model is told of a rollout, in bytes.
 const told = 24_000
 
-// ModelCritic asks a language model, and again when its answer is no evaluation.
-func ModelCritic(client *llmclient.Client, model string) Critic {
-	asker := &ask.Asker{Client: client}
+// ModelCritic asks a language model, and again when its answer is no evaluation. A nil
+// logger is slog.Default.
+func ModelCritic(client *llmclient.Client, model string, logger *slog.Logger) Critic {
+	asker := &ask.Asker{Client: client, Logger: logger}
 	return func(ctx context.Context, r *algorithm.Result) (Evaluation, error) {
 		s := newSubject(r)
 		if len(s.Messages) > 0 {

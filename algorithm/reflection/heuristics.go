@@ -1,12 +1,13 @@
 package reflection
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/aglq/aglq/algorithm"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -39,6 +40,9 @@ type Record struct {
 	Target     string      `json:"target"`  // the id of the resources that agents get
 	Version    int64       `json:"version"` // of a KindVersion, from 1
 	Heuristics []Heuristic `json:"heuristics"`
+	// Follows says that the target was made for the heuristics alone. With each
+	// version it takes all else from the resources that are the latest then.
+	Follows bool `json:"follows_latest,omitempty"`
 	// Score is the mean reward on the validation tasks, where they were scored.
 	Score *float64 `json:"score,omitempty"`
 }
@@ -46,17 +50,19 @@ type Record struct {
 // resources puts a record in place of that of base, and heuristics made of it, unless
 // they are only proposed: what agents get then stays as it is.
 func (r Record) resources(base rawjson.Value) (rawjson.Value, error) {
-	text, err := json.Marshal(r)
+	record, err := algorithm.StateResource(r)
 	if err != nil {
-		return nil, fmt.Errorf("encoding heuristics: %w", err)
+		return nil, err
 	}
-	own := map[string]string{RecordName: string(text)}
+	own := map[string]rawjson.Value{RecordName: record}
 	if r.Kind != KindProposal {
 		lines := make([]string, len(r.Heuristics))
 		for i, h := range r.Heuristics {
 			lines[i] = "- " + plain(h.Text)
 		}
-		own[HeuristicsName] = strings.Join(lines, "\n")
+		if own[HeuristicsName], err = algorithm.TextResource(strings.Join(lines, "\n")); err != nil {
+			return nil, err
+		}
 	}
 	var dst []byte
 	for key, val := range base.Members() {
@@ -65,14 +71,9 @@ func (r Record) resources(base rawjson.Value) (rawjson.Value, error) {
 		}
 	}
 	for _, name := range []string{HeuristicsName, RecordName} {
-		if _, ok := own[name]; !ok {
-			continue
+		if v, ok := own[name]; ok {
+			dst = rawjson.AppendMember(dst, []byte(name), v)
 		}
-		v, err := rawjson.Marshal(queue.PromptTemplate{ResourceType: "prompt_template", Template: own[name], Engine: "jinja"})
-		if err != nil {
-			return nil, err
-		}
-		dst = rawjson.AppendMember(dst, []byte(name), v)
 	}
 	return append(dst, '}'), nil
 }
@@ -85,13 +86,13 @@ func plain(text string) string {
 // ReadRecord reads the record among resources. It is nil when there is none, and
 // Invalid when it is no record.
 func ReadRecord(resources rawjson.Value) (*Record, error) {
-	text := resources.Get(RecordName).Get("template").Text()
-	if text == "" {
-		return nil, nil
-	}
 	var r Record
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return nil, queue.Wrap(queue.Invalid, err, "the resource "+RecordName+" is no record of heuristics")
+	found, err := algorithm.ReadState(resources.Get(RecordName), &r)
+	if err != nil {
+		return nil, fmt.Errorf("reading the record of heuristics %s: %w", RecordName, err)
+	}
+	if !found {
+		return nil, nil
 	}
 	return &r, nil
 }
@@ -99,6 +100,7 @@ func ReadRecord(resources rawjson.Value) (*Record, error) {
 // shelf is the part of a store that has resources.
 type shelf interface {
 	Resources(ctx context.Context, id string) (*queue.ResourcesUpdate, error)
+	LatestResources(ctx context.Context) (*queue.ResourcesUpdate, error)
 	UpdateResources(ctx context.Context, id string, resources rawjson.Value) (queue.ResourcesUpdate, error)
 }
 
@@ -108,7 +110,7 @@ const DefaultMaxHeuristics = 50
 
 // Promote makes a set of resources count: a proposal is added to the heuristics it is
 // meant for, a version takes their place, and a set without a record is copied over
-// those of target whole. An empty target is that of the record. It returns the id and
+// those of target whole. A target that is not there begins as the latest resources. An empty target is that of the record. It returns the id and
 // the record of what counts now; the record is nil for a set without one. To promote
 // what counts already changes nothing. Two promotions to one target must not run at
 // the same time.
@@ -148,7 +150,7 @@ func promoted(ctx context.Context, s shelf, r Record, target string, most int) (
 	if err != nil {
 		return Record{}, false, err
 	}
-	next = Record{Kind: KindVersion, Target: target, Version: current.Version + 1, Score: r.Score}
+	next = Record{Kind: KindVersion, Target: target, Version: current.Version + 1, Follows: current.Follows, Score: r.Score}
 	if r.Kind == KindVersion {
 		next.Heuristics = r.Heuristics
 	} else {
@@ -168,62 +170,66 @@ func promoted(ctx context.Context, s shelf, r Record, target string, most int) (
 	return next, true, nil
 }
 
-// current is the record of the heuristics that count, and the resources it is among.
+// current is the record of the heuristics that count, and the resources that agents
+// get beside them.
 func current(ctx context.Context, s shelf, target string) (Record, rawjson.Value, error) {
 	set, err := s.Resources(ctx, target)
 	if err != nil {
 		return Record{}, nil, err
 	}
-	empty := Record{Kind: KindVersion, Target: target}
+	r := &Record{Kind: KindVersion, Target: target, Follows: true}
+	if set != nil {
+		r.Follows = false
+		stored, err := ReadRecord(set.Resources)
+		if err != nil {
+			return Record{}, nil, err
+		}
+		r = cmp.Or(stored, r)
+	}
+	if r.Follows {
+		if set, err = s.LatestResources(ctx); err != nil {
+			return Record{}, nil, fmt.Errorf("looking for the latest resources: %w", err)
+		}
+	}
 	if set == nil {
-		return empty, rawjson.EmptyObject, nil
+		return *r, rawjson.EmptyObject, nil
 	}
-	r, err := ReadRecord(set.Resources)
-	if r == nil {
-		return empty, set.Resources, err
-	}
-	return *r, set.Resources, err
+	return *r, set.Resources, nil
 }
 
-// VersionID is where a version of heuristics is kept.
-func VersionID(target string, version int64) string { return fmt.Sprintf("%s-v%d", target, version) }
+// VersionID is where a version of heuristics is kept: in a hidden set, since it is
+// for the way back.
+func VersionID(target string, version int64) string { return fmt.Sprintf(".%s-v%d", target, version) }
 
-// publish keeps a version and makes it count.
+// publish keeps a version, and then makes it count.
 func publish(ctx context.Context, s shelf, r Record) error {
-	if err := keep(ctx, s, r); err != nil {
+	_, base, err := current(ctx, s, r.Target)
+	if err != nil {
 		return err
 	}
-	set, err := s.Resources(ctx, VersionID(r.Target, r.Version))
-	if err == nil && set != nil {
-		_, err = s.UpdateResources(ctx, r.Target, set.Resources)
-	}
+	resources, err := put(ctx, s, VersionID(r.Target, r.Version), r, base)
 	if err != nil {
+		return err
+	}
+	if _, err := s.UpdateResources(ctx, r.Target, resources); err != nil {
 		return fmt.Errorf("publishing version %d of the heuristics %s: %w", r.Version, r.Target, err)
 	}
 	return nil
 }
 
-// keep stores a version under an id of its own, with what else agents get.
-func keep(ctx context.Context, s shelf, r Record) error {
-	_, base, err := current(ctx, s, r.Target)
-	if err != nil {
-		return err
-	}
-	return put(ctx, s, VersionID(r.Target, r.Version), r, base)
-}
-
-// put stores a record unless it is stored already, among whatever else.
-func put(ctx context.Context, s shelf, id string, r Record, base rawjson.Value) error {
+// put stores a record unless it is stored already, among whatever else, and returns
+// what it makes of base.
+func put(ctx context.Context, s shelf, id string, r Record, base rawjson.Value) (rawjson.Value, error) {
 	resources, err := r.resources(base)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stored, err := s.Resources(ctx, id)
 	if err == nil && (stored == nil || string(stored.Resources.Get(RecordName)) != string(resources.Get(RecordName))) {
 		_, err = s.UpdateResources(ctx, id, resources)
 	}
 	if err != nil {
-		return fmt.Errorf("storing heuristics %s: %w", id, err)
+		return nil, fmt.Errorf("storing heuristics %s: %w", id, err)
 	}
-	return nil
+	return resources, nil
 }

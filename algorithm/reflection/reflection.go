@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math"
@@ -124,17 +123,20 @@ type reflector struct {
 	summary Summary
 	saved   time.Time
 	mark    float64 // the watermark that is stored
+	// unjudged is the first start time of the rollouts that the critic failed on.
+	unjudged float64
 }
 
 // Run judges rollouts as they finish, until ctx ends, or with Once until none is
-// left. Rollouts that the critic fails on are passed over and counted; an error that
-// no repetition mends, such as a wrong key, ends it.
+// left. Rollouts that the critic fails on are passed over and counted, and are judged
+// by the next Run under the same name; an error that no repetition mends, such as a
+// wrong key, ends it.
 func Run(ctx context.Context, client *algorithm.Client, config Config) (Summary, error) {
 	config, err := config.withDefaults()
 	if err != nil {
 		return Summary{}, err
 	}
-	r := &reflector{Config: config, client: client, saved: time.Now()}
+	r := &reflector{Config: config, client: client, saved: time.Now(), unjudged: math.Inf(1)}
 	if r.run, err = client.FindRun(ctx, config.Run); err != nil {
 		return Summary{}, err
 	}
@@ -163,7 +165,10 @@ func Run(ctx context.Context, client *algorithm.Client, config Config) (Summary,
 const saveInterval = 10 * time.Second
 
 // cursorID is where the watermark is stored.
-func (r *reflector) cursorID() string { return r.Run + "-cursor" }
+func (r *reflector) cursorID() string { return "." + r.Run + "-cursor" }
+
+// cursorName is the name of the watermark among the resources there.
+const cursorName = "cursor"
 
 type cursor struct {
 	Since float64 `json:"since"`
@@ -178,71 +183,30 @@ func (r *reflector) load(ctx context.Context) error {
 		return nil
 	}
 	var c cursor
-	if err := json.Unmarshal([]byte(set.Resources.Get(cursorName).Get("template").Text()), &c); err != nil {
+	if _, err := algorithm.ReadState(set.Resources.Get(cursorName), &c); err != nil {
 		return queue.Wrap(queue.Conflict, err, "resources "+r.cursorID()+" are of somebody else; choose another name for the run")
 	}
 	r.mark = c.Since
 	return nil
 }
 
+// save stores the watermark. It stays at the first rollout that the critic failed on,
+// so that a later process asks again.
 func (r *reflector) save(ctx context.Context, mark float64, every time.Duration) error {
+	mark = min(mark, r.unjudged)
 	if mark <= r.mark || time.Since(r.saved) < every {
 		return nil
 	}
-	base, err := r.latest(ctx)
+	v, err := algorithm.StateResource(cursor{mark})
 	if err != nil {
 		return err
 	}
-	return r.write(ctx, mark, base)
-}
-
-// write stores the watermark, beside what agents are to get.
-func (r *reflector) write(ctx context.Context, mark float64, base rawjson.Value) error {
-	text, err := json.Marshal(cursor{mark})
-	if err != nil {
-		return err
-	}
-	v, err := rawjson.Marshal(queue.PromptTemplate{ResourceType: "prompt_template", Template: string(text), Engine: "jinja"})
-	if err != nil {
-		return err
-	}
-	var dst []byte
-	for key, val := range base.Members() {
-		dst = rawjson.AppendMember(dst, key, val)
-	}
-	dst = append(rawjson.AppendMember(dst, []byte(cursorName), v), '}')
-	if _, err := r.client.Store.UpdateResources(ctx, r.cursorID(), dst); err != nil {
+	resources := append(rawjson.AppendMember(nil, []byte(cursorName), v), '}')
+	if _, err := r.client.Store.UpdateResources(ctx, r.cursorID(), resources); err != nil {
 		return fmt.Errorf("storing how far reflection %s is: %w", r.Run, err)
 	}
 	r.mark, r.saved = mark, time.Now()
 	return nil
-}
-
-// cursorName is the name of the watermark among resources.
-const cursorName = "cursor"
-
-// latest are the resources that rollouts without any of their own get now. What a
-// reflection stores for itself has them too: it becomes the latest by being stored,
-// and must not change what agents get.
-func (r *reflector) latest(ctx context.Context) (rawjson.Value, error) {
-	set, err := r.client.Store.LatestResources(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("looking for the latest resources: %w", err)
-	}
-	if set == nil {
-		return rawjson.EmptyObject, nil
-	}
-	dst := []byte{'{'}
-	for key, val := range set.Resources.Members() {
-		if own := string(key); own == RecordName || own == cursorName {
-			continue
-		}
-		if len(dst) == 1 {
-			dst = nil
-		}
-		dst = rawjson.AppendMember(dst, key, val)
-	}
-	return append(dst, '}'), nil
 }
 
 // spanID is the id of what is filed for an attempt: the same in each life.
@@ -284,6 +248,7 @@ func (r *reflector) reflect(ctx context.Context, result *algorithm.Result) error
 			return fmt.Errorf("judging rollout %s: %w", result.Rollout.RolloutID, err)
 		}
 		r.summary.Failed++
+		r.unjudged = min(r.unjudged, result.Rollout.StartTime)
 		r.Logger.Warn("the critic failed", "rollout_id", result.Rollout.RolloutID, "error", err)
 		return nil
 	}
@@ -326,13 +291,9 @@ func (r *reflector) propose(ctx context.Context, e Evaluation, v *Verdict) error
 	for i, s := range e.Suggestions[:min(len(e.Suggestions), suggestionsMost)] {
 		p.Heuristics = append(p.Heuristics, Heuristic{heuristicKey(v.RolloutID, i), s.Text, v.RolloutID, s.Reason})
 	}
-	v.Proposal = r.Run + "-proposal-" + v.RolloutID
+	v.Proposal = "." + r.Run + "-proposal-" + v.RolloutID
 	r.summary.Proposals++
-	base, err := r.latest(ctx)
-	if err == nil {
-		err = put(ctx, r.client.Store, v.Proposal, p, base)
-	}
-	if err != nil || !r.AutoApply {
+	if _, err := put(ctx, r.client.Store, v.Proposal, p, rawjson.EmptyObject); err != nil || !r.AutoApply {
 		return err
 	}
 	next, changed, err := promoted(ctx, r.client.Store, p, r.Target, r.MaxHeuristics)
@@ -359,25 +320,17 @@ func (r *reflector) guard(ctx context.Context, rolloutID string, next *Record) (
 	if err != nil {
 		return false, err
 	}
-	unchanged, err := r.latest(ctx)
-	if err != nil {
-		return false, err
-	}
 	if before.Score == nil {
 		id := VersionID(r.Target, before.Version)
-		if err := put(ctx, r.client.Store, id, before, base); err != nil {
+		if _, err := put(ctx, r.client.Store, id, before, base); err != nil {
 			return false, err
 		}
 		if before.Score, err = r.score(ctx, fmt.Sprintf("guard-v%d", before.Version), id); err != nil {
 			return false, err
 		}
 	}
-	trial := r.Run + "-trial-" + rolloutID
-	if err := put(ctx, r.client.Store, trial, *next, base); err != nil {
-		return false, err
-	}
-	// The trial is the latest now; only those that score it are to get it.
-	if err := r.write(ctx, r.mark, unchanged); err != nil {
+	trial := "." + r.Run + "-trial-" + rolloutID
+	if _, err := put(ctx, r.client.Store, trial, *next, base); err != nil {
 		return false, err
 	}
 	if next.Score, err = r.score(ctx, "guard-"+rolloutID, trial); err != nil {

@@ -127,7 +127,7 @@ func TestVerdicts(t *testing.T) {
 	}
 
 	// Nothing is judged again, whether the cursor is there or not.
-	for _, run := range []string{"", "reflect-cursor"} {
+	for _, run := range []string{"", ".reflect-cursor"} {
 		if run != "" {
 			if _, err := s.UpdateResources(t.Context(), run, rawjson.Value(`{"cursor":{"template":"{\"since\":0}"}}`)); err != nil {
 				t.Fatal(err)
@@ -153,7 +153,7 @@ func TestPromotions(t *testing.T) {
 	if _, err := Run(t.Context(), newClient(s), Config{Critic: judge(&calls), Once: true, Target: "agents", Logger: quiet()}); err != nil {
 		t.Fatal(err)
 	}
-	proposal := func(i int) string { return "reflect-proposal-" + ids[i] }
+	proposal := func(i int) string { return ".reflect-proposal-" + ids[i] }
 	promote := func(id string, want int64, texts ...string) {
 		t.Helper()
 		target, r, err := Promote(t.Context(), s, id, "", 2)
@@ -175,8 +175,8 @@ func TestPromotions(t *testing.T) {
 	promote(proposal(0), 1, "one")
 	promote(proposal(1), 2, "one", "two")
 	promote(proposal(2), 3, "two", "three") // two are kept
-	promote("agents-v1", 4, "one")          // back
-	promote("agents-v1", 4, "one")
+	promote(".agents-v1", 4, "one")         // back
+	promote(".agents-v1", 4, "one")
 	if _, _, err := Promote(t.Context(), s, "nosuch", "", 2); queue.KindOf(err) != queue.NotFound {
 		t.Errorf("%v", err)
 	}
@@ -188,6 +188,89 @@ func TestPromotions(t *testing.T) {
 	}
 	if target, r, err := Promote(t.Context(), s, "other", "copy", 2); err != nil || target != "copy" || r != nil {
 		t.Errorf("%s, %v, %v", target, r, err)
+	}
+}
+
+// TestNewTarget has heuristics beside the model that agents get, though the target was
+// not there, and beside a newer one with the next version.
+func TestNewTarget(t *testing.T) {
+	s := testagent.Store(t)
+	model := func(name string) {
+		t.Helper()
+		if _, err := s.AddResources(t.Context(), rawjson.Value(`{"main_llm":{"resource_type":"llm","model":"`+name+`"}}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gets := func(name string, heuristics int) {
+		t.Helper()
+		set, err := s.LatestResources(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if set.ResourcesID != "reflect" || set.Resources.Get("main_llm").Get("model").Text() != name ||
+			strings.Count(set.Resources.Get(HeuristicsName).Get("template").Text(), "- ") != heuristics {
+			t.Errorf("agents get %s %s", set.ResourcesID, set.Resources)
+		}
+	}
+	testagent.Serve(t, s, 1, learner(t, s))
+	model("m1")
+	ids := enqueue(t, s, "one", "two")
+	critic := func(_ context.Context, r *algorithm.Result) (Evaluation, error) {
+		return Evaluation{Suggestions: []Suggestion{{Text: "rule of " + r.Rollout.RolloutID}}}, nil
+	}
+	if _, err := Run(t.Context(), newClient(s), Config{Critic: critic, Once: true, Logger: quiet()}); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"m1", "m2"} {
+		if i > 0 {
+			model(name)
+		}
+		if _, _, err := Promote(t.Context(), s, ".reflect-proposal-"+ids[i], "", 0); err != nil {
+			t.Fatal(err)
+		}
+		gets(name, i+1)
+	}
+	// What is brought back is the heuristics, not the model of that time.
+	model("m3")
+	if _, _, err := Promote(t.Context(), s, ".reflect-v1", "", 0); err != nil {
+		t.Fatal(err)
+	}
+	gets("m3", 1)
+}
+
+// TestFailedAreJudgedLater has a critic that fails on all but the last rollout: the
+// next life, under the same name, judges those too.
+func TestFailedAreJudgedLater(t *testing.T) {
+	s := testagent.Store(t)
+	testagent.Serve(t, s, 1, learner(t, s))
+	ids := enqueue(t, s, "one", "two", "three")
+	broken, works := errors.New("no idea"), map[string]bool{ids[2]: true}
+	critic := func(_ context.Context, r *algorithm.Result) (Evaluation, error) {
+		if !works[r.Rollout.RolloutID] {
+			return Evaluation{}, broken
+		}
+		return Evaluation{Success: true, Score: 1}, nil
+	}
+	config := Config{Critic: critic, Once: true, Logger: quiet()}
+	sum, err := Run(t.Context(), newClient(s), config)
+	if err != nil || sum.Failed != 2 || sum.Judged != 1 {
+		t.Fatalf("%+v, %v", sum, err)
+	}
+	// Later rollouts move the watermark past those of before, but for the failures.
+	page, err := s.Rollouts(t.Context(), queue.RolloutQuery{IDs: ids[:1], Paging: queue.All})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reflector{Config: config, client: newClient(s), unjudged: page.Items[0].StartTime}
+	if err := r.save(t.Context(), page.Items[0].StartTime+1000, 0); err != nil {
+		t.Fatal(err)
+	}
+	if r.mark != page.Items[0].StartTime {
+		t.Errorf("the watermark is %f s after the failure", r.mark-page.Items[0].StartTime)
+	}
+	works[ids[0]], works[ids[1]] = true, true
+	if sum, err = Run(t.Context(), newClient(s), config); err != nil || sum.Failed != 0 || sum.Judged != 2 || sum.Known != 1 {
+		t.Errorf("the next life: %+v, %v", sum, err)
 	}
 }
 
@@ -226,10 +309,20 @@ func TestHardCasesEnd(t *testing.T) {
 func TestProposalsDoNotCount(t *testing.T) {
 	s := testagent.Store(t)
 	const agents = `{"main_llm":{"resource_type":"llm"},"p":{"resource_type":"prompt_template"}}`
-	if _, err := s.AddResources(t.Context(), rawjson.Value(agents)); err != nil {
+	added, err := s.AddResources(t.Context(), rawjson.Value(agents))
+	if err != nil {
 		t.Fatal(err)
 	}
-	testagent.Serve(t, s, 2, learner(t, s))
+	testagent.Serve(t, s, 2, func(r queue.AttemptedRollout) testagent.Outcome {
+		set, err := s.Resources(context.Background(), *r.ResourcesID)
+		if err != nil || set == nil || set.Resources.Get("main_llm").IsNull() {
+			t.Errorf("rollout %s gets no model: %v, %v", r.RolloutID, set, err)
+		}
+		if latest, err := s.LatestResources(context.Background()); err != nil || latest.ResourcesID != added.ResourcesID {
+			t.Errorf("others get %v, %v meanwhile", latest, err)
+		}
+		return learner(t, s)(r)
+	})
 	enqueue(t, s, "one", "two")
 	useless := func(context.Context, *algorithm.Result) (Evaluation, error) {
 		return Evaluation{Suggestions: []Suggestion{{Text: "useless"}}}, nil
@@ -246,14 +339,8 @@ func TestProposalsDoNotCount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got []byte
-		for key, val := range latest.Resources.Members() {
-			if name := string(key); name != RecordName && name != cursorName {
-				got = rawjson.AppendMember(got, key, val)
-			}
-		}
-		if string(append(got, '}')) != agents {
-			t.Errorf("%s: the latest resources are %s", config.Run, latest.Resources)
+		if latest.ResourcesID != added.ResourcesID || latest.Version != 1 || string(latest.Resources) != agents {
+			t.Errorf("%s: the latest resources are %s %s", config.Run, latest.ResourcesID, latest.Resources)
 		}
 	}
 }
@@ -355,7 +442,7 @@ func TestFilterAndErrors(t *testing.T) {
 	}
 	server := httptest.NewServer(fakellm.New(func(fakellm.Request) fakellm.Answer { return fakellm.Answer{Status: 401, Error: "who?"} }))
 	defer server.Close()
-	critic := ModelCritic(&llmclient.Client{BaseURL: server.URL, HTTP: server.Client()}, "m")
+	critic := ModelCritic(&llmclient.Client{BaseURL: server.URL, HTTP: server.Client()}, "m", quiet())
 	if _, err := Run(t.Context(), newClient(s), Config{Critic: critic, Run: "other", Once: true, Logger: quiet()}); err == nil || !strings.Contains(err.Error(), "who?") {
 		t.Errorf("a wrong key: %v", err)
 	}
@@ -371,7 +458,11 @@ func TestCritics(t *testing.T) {
 		`true`:                 "must be a JSON object",
 		`echo why >&2; exit 3`: "exit status 3: why",
 	} {
-		e, err := ProgramCritic([]string{"sh", "-c", script})(t.Context(), r)
+		critic, err := ProgramCritic([]string{"sh", "-c", script}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := critic(t.Context(), r)
 		got := fmt.Sprint(e)
 		if err != nil {
 			got = err.Error()
@@ -379,6 +470,16 @@ func TestCritics(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s: %s, want %s", script, got, want)
 		}
+	}
+	if _, err := ProgramCritic([]string{"no-such-critic"}, 0); queue.KindOf(err) != queue.Invalid {
+		t.Errorf("a command that is not there: %v", err)
+	}
+	slow, err := ProgramCritic([]string{"sleep", "600"}, 10*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := slow(t.Context(), r); err == nil || !strings.Contains(err.Error(), "longer than 10ms") {
+		t.Errorf("a critic that hangs: %v", err)
 	}
 	var asked atomic.Int64
 	server := httptest.NewServer(fakellm.New(func(q fakellm.Request) fakellm.Answer {
@@ -391,7 +492,7 @@ func TestCritics(t *testing.T) {
 		return fakellm.Answer{Text: "Here:\n```json\n{\"success\": true, \"score\": 1}\n```"}
 	}))
 	defer server.Close()
-	e, err := ModelCritic(&llmclient.Client{BaseURL: server.URL, HTTP: server.Client()}, "m")(t.Context(), r)
+	e, err := ModelCritic(&llmclient.Client{BaseURL: server.URL, HTTP: server.Client()}, "m", quiet())(t.Context(), r)
 	if err != nil || !e.Success || e.Score != 1 || asked.Load() != 2 {
 		t.Errorf("%+v, %v", e, err)
 	}

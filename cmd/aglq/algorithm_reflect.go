@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -22,6 +23,7 @@ func (a *app) reflectCommand() *cli.Command {
 		Flags: flags([]cli.Flag{
 			storeURLFlag(),
 			&cli.StringFlag{Name: "run", Value: reflection.DefaultRun, Usage: "`NAME` of the reflection; that of an earlier one goes on with it", Validator: notEmpty},
+			&secondsFlag{Name: "critic-timeout", Value: time.Minute, Usage: "`SECONDS` that the command may take for a rollout; 0 is no limit"},
 			&cli.StringFlag{Name: "critic-model", DefaultText: "none", Usage: "`MODEL` that judges, where no command does"},
 			whereFlag("judge only the rollouts"),
 			sinceFlag("judge only rollouts that started at `TIME` or later"),
@@ -53,18 +55,20 @@ func (a *app) reflect(ctx context.Context, cmd *cli.Command) error {
 	if config.Threshold == 0 {
 		config.Threshold = -1 // 0 would be the default
 	}
+	var err error
 	switch model := cmd.String("critic-model"); {
 	case len(a.agent) > 0 && a.agent[0] != "" && model == "":
-		config.Critic = reflection.ProgramCritic(a.agent)
+		if config.Critic, err = reflection.ProgramCritic(a.agent, cmd.Duration("critic-timeout")); err != nil {
+			return usagef(cmd, "%s", err)
+		}
 	case len(a.agent) == 0 && model != "":
-		config.Critic = reflection.ModelCritic(modelServer(cmd), model)
+		config.Critic = reflection.ModelCritic(modelServer(cmd), model, config.Logger)
 	default:
 		return usagef(cmd, "who is to judge? Give either a command after --, or --critic-model")
 	}
 	if cmd.String("val") != "" && !config.AutoApply {
 		return usagef(cmd, "--val guards what --auto-apply does: give it too")
 	}
-	var err error
 	if config.Where, err = compileWhere(cmd.String("where")); err != nil {
 		return err
 	}
@@ -82,7 +86,10 @@ func (a *app) reflect(ctx context.Context, cmd *cli.Command) error {
 		sum, err := reflection.Run(ctx, algorithm.New(s, algorithm.Options{Observer: a.algorithmObserver(cmd)}), config)
 		fmt.Fprintf(a.stderr, "%d rollouts judged, %d known, %d passed over; %d hard, %d requeued; %d proposals, %d applied\n",
 			sum.Judged, sum.Known, sum.Failed, sum.Hard, sum.Requeued, sum.Proposals, sum.Applied)
-		return cmp.Or(err, broken)
+		if err = cmp.Or(err, broken); err == nil && sum.Failed > 0 {
+			err = errFailed
+		}
+		return err
 	})
 }
 

@@ -92,10 +92,30 @@ func TestReflectSurvivesKill(t *testing.T) {
 			t.Fatalf("%v: %s", err, line)
 		}
 	}
-	if text := aglq(t, url, "resources", "promote", verdict.Proposal); !strings.Contains(text, "r version 1, 2 heuristics, kept as r-v1") {
+	if text := aglq(t, url, "resources", "promote", verdict.Proposal); !strings.Contains(text, "r version 1, 2 heuristics, kept as .r-v1") {
 		t.Errorf("promoting what is there: %s", text)
 	}
-	if text := aglq(t, url, "resources", "promote", "r-v1", "--to", "other"); text != fmt.Sprintln("other version 1, 2 heuristics, kept as other-v1") {
+	if text := aglq(t, url, "resources", "promote", ".r-v1", "--to", "other"); text != fmt.Sprintln("other version 1, 2 heuristics, kept as .other-v1") {
 		t.Errorf("promoting to another: %s", text)
 	}
+}
+
+// TestReflectFails ends with a status that says so when the critic cannot judge, and
+// leaves the rollouts to the right command under the same name.
+func TestReflectFails(t *testing.T) {
+	t.Parallel()
+	url := start(t, nil, storeArgs()...).url()
+	aglq(t, url, "enqueue", write(t, "tasks.jsonl", tasks(2)))
+	start(t, nil, "worker", "--store-url", url, "--exit-when-idle", "1", "--", "sh", "-c", "echo 1").exit(0)
+	reflect := func(status int, want string, critic ...string) {
+		t.Helper()
+		p := start(t, nil, append([]string{"algorithm", "reflect", "--store-url", url, "--once", "--critic-timeout", "60", "--"}, critic...)...)
+		p.exit(status)
+		if !strings.Contains(p.log.String(), want) {
+			t.Errorf("%s: %s", critic, p.log.String())
+		}
+	}
+	reflect(2, "the critic cannot be started", "pyhton", "critic.py")
+	reflect(1, "0 rollouts judged, 0 known, 2 passed over", "sh", "-c", "exit 3")
+	reflect(0, "2 rollouts judged, 0 known, 0 passed over", "sh", "-c", "cat > /dev/null; echo '{}'")
 }

@@ -18,6 +18,7 @@ func resourceSet(id string, create, update float64, version int64) *queue.Resour
 
 func testResources(t *testing.T, open OpenFunc) {
 	t.Run("Latest", func(t *testing.T) { latestResources(t, open(t)) })
+	t.Run("Hidden", func(t *testing.T) { hiddenResources(t, open(t)) })
 	t.Run("Lists", func(t *testing.T) { resourcesLists(t, open(t)) })
 }
 
@@ -107,5 +108,38 @@ func resourcesLists(t *testing.T, b collections.Backend) {
 	}
 	for _, tt := range tests {
 		same(t, fmt.Sprintf("resources of %+v", tt.q), keys(tt.q), tt.want)
+	}
+}
+
+// hiddenResources checks that sets that are hidden are stored like others, and are
+// never the latest.
+func hiddenResources(t *testing.T, b collections.Backend) {
+	latest := func(want string) {
+		t.Helper()
+		got, err := b.LatestResources(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (got == nil) != (want == "") || got != nil && got.ResourcesID != want {
+			t.Errorf("latest is %s, want %q", resourcesText(got), want)
+		}
+	}
+	putResources(t, b, resourceSet(".state", 1, 1, 1))
+	latest("")
+	putResources(t, b, resourceSet("rs-a", 2, 2, 1))
+	putResources(t, b, resourceSet(".state", 1, 9, 2))
+	putResources(t, b, resourceSet(".trial", 9, 9, 1))
+	latest("rs-a")
+	putResources(t, b, resourceSet("rs-b", 5, 5, 1))
+	latest("rs-b")
+	putResources(t, b, resourceSet("rs-b", 5, 1, 2)) // its clock went back
+	latest("rs-a")
+	got, err := b.Resources(testContext(t), ".state")
+	if err != nil || got == nil || got.UpdateTime != 9 || got.Version != 2 {
+		t.Errorf("the hidden set is %s, %v", resourcesText(got), err)
+	}
+	page, err := b.QueryResources(testContext(t), queue.ResourcesQuery{Paging: queue.All})
+	if err != nil || len(page.Items) != 4 {
+		t.Errorf("%d sets are listed, %v; want 4", len(page.Items), err)
 	}
 }

@@ -201,11 +201,15 @@ func (k *keyed[T]) matches(match func(T) bool) (out []T) {
 func (b *Backend) putResources(u *queue.ResourcesUpdate) {
 	b.resources.put(u.ResourcesID, u)
 	switch {
+	case queue.Hidden(u.ResourcesID):
 	case b.latest == nil || u.UpdateTime >= b.latest.UpdateTime:
 		b.latest = u
 	case u.ResourcesID == b.latest.ResourcesID: // the clock went back
 		best := item[*queue.ResourcesUpdate]{value: u}
 		for _, i := range b.resources.items {
+			if queue.Hidden(i.value.ResourcesID) {
+				continue
+			}
 			order := cmp.Or(cmp.Compare(i.value.UpdateTime, best.value.UpdateTime), cmp.Compare(i.put, best.put))
 			if order > 0 {
 				best = i

@@ -64,7 +64,8 @@ func decodeWorker(raw bson.Raw) (w *queue.Worker, revision, order int64) {
 }
 
 // Field w of a set numbers its last write: of sets with one update time the
-// greatest is the latest.
+// greatest is the latest. A hidden set has its update time in uh, so that the index
+// by ut keeps it apart from those that can be the latest.
 func (b *Backend) encodeResources(u *queue.ResourcesUpdate, revision, order int64) bson.Raw {
 	d := newDoc(256 + len(u.Resources))
 	d.text("_id", key(b.partition, u.ResourcesID))
@@ -74,7 +75,11 @@ func (b *Backend) encodeResources(u *queue.ResourcesUpdate, revision, order int6
 	d.int("o", order)
 	d.int("w", numbers.next())
 	d.float("ct", u.CreateTime)
-	d.float("ut", u.UpdateTime)
+	updated := "ut"
+	if queue.Hidden(u.ResourcesID) {
+		updated = "uh"
+	}
+	d.float(updated, u.UpdateTime)
 	d.int("n", u.Version)
 	d.json("rs", u.Resources)
 	return d.done()
@@ -92,7 +97,7 @@ func decodeResources(raw bson.Raw) (u *queue.ResourcesUpdate, revision, order in
 			order = v.int()
 		case "ct":
 			u.CreateTime = v.float()
-		case "ut":
+		case "ut", "uh":
 			u.UpdateTime = v.float()
 		case "n":
 			u.Version = v.int()

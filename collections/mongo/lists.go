@@ -2,6 +2,7 @@ package mongo
 
 import (
 	"context"
+	"math"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -50,7 +51,12 @@ func (b *Backend) Resources(ctx context.Context, id string) (*queue.ResourcesUpd
 // LatestResources implements collections.Resources.
 func (b *Backend) LatestResources(ctx context.Context) (*queue.ResourcesUpdate, error) {
 	sort := bson.D{{Key: "p", Value: 1}, {Key: "ut", Value: -1}, {Key: "w", Value: -1}}
-	return b.oneResources(ctx, b.mine(), options.Find().SetSort(sort).SetLimit(1).SetHint(byUpdate))
+	served := newDoc(64)
+	served.text("p", b.partition)
+	at := served.open("ut")
+	served.float("$gte", math.Inf(-1)) // any number: hidden ones have none
+	served.close(at)
+	return b.oneResources(ctx, served.done(), options.Find().SetSort(sort).SetLimit(1).SetHint(byUpdate))
 }
 
 func (b *Backend) oneResources(ctx context.Context, filter bson.Raw, o *options.FindOptionsBuilder) (*queue.ResourcesUpdate, error) {
