@@ -142,7 +142,7 @@ func (b *bench) database() (name string, drop func()) {
 
 // open makes a store in this process, as aglq store would, without HTTP.
 func (b *bench) open(ctx context.Context, database string) (*store.Store, error) {
-	backend, err := mongo.Open(ctx, mongo.Options{URI: b.URI, Database: database, Together: true, Logger: b.log})
+	backend, err := mongo.Open(ctx, mongo.Options{URI: b.URI, Database: database, Logger: b.log})
 	if err != nil {
 		return nil, err
 	}

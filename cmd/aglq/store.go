@@ -131,8 +131,7 @@ func openBackend(ctx context.Context, cmd *cli.Command, log *slog.Logger, record
 		return memory.New(memory.Options{MaxBytes: cmd.Int64("max-memory"), Logger: log}), nil
 	}
 	o := mongo.Options{
-		Together: true,
-		URI:      cmd.String("mongo-uri"), Database: cmd.String("mongo-database"), Partition: cmd.String("partition-id"), Logger: log,
+		URI: cmd.String("mongo-uri"), Database: cmd.String("mongo-database"), Partition: cmd.String("partition-id"), Logger: log,
 		SpansUnsafe: cmd.String("span-write-concern") == "1",
 	}
 	if recorder != nil {

@@ -63,9 +63,6 @@ type Options struct {
 	// the primary may then lose those of the last moment, though their senders were
 	// told that they are stored.
 	SpansUnsafe bool
-	// Together has the processes of this machine that serve the same partition send
-	// their writes by one of them, so that they cost the server no more than one.
-	Together bool
 	// Logger is where retries are reported; nil is slog.Default().
 	Logger *slog.Logger
 	// Commands and Pool, if not nil, are told of every command and of the
@@ -91,8 +88,6 @@ type Backend struct {
 	sharded  bool  // through mongos, whose answers may be older than the question
 	tallied  counts
 	stream   stream
-	lanes    lanes
-	relay    relay
 	ahead    ahead
 	floor    floor
 	spanned  spanCount
@@ -140,9 +135,6 @@ func open(ctx context.Context, o Options, clientOptions *options.ClientOptions) 
 		_ = b.client.Disconnect(context.WithoutCancel(ctx))
 		return nil, err
 	}
-	if o.Together {
-		b.join(ctx)
-	}
 	return b, nil
 }
 
@@ -185,7 +177,6 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 			fast:     b.database.Collection(name, options.Collection().SetWriteConcern(&writeconcern.WriteConcern{W: 1})),
 		}
 	}
-	b.lanes = b.newLanes()
 	if b.spansTo = b.spans.main; o.SpansUnsafe {
 		b.spansTo = b.spans.fast
 	}
@@ -231,8 +222,6 @@ func (b *Backend) Close(ctx context.Context) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	b.unfollow(ctx)
-	b.relay.leave()
-	b.lanes.wait()
 	return wrap(b.client.Disconnect(ctx), "disconnecting from MongoDB")
 }
 

@@ -59,7 +59,7 @@ func passing(err error) bool {
 	var selection topology.ServerSelectionError
 	var pool topology.WaitQueueTimeoutError
 	var labeled driver.LabeledError
-	return errors.Is(err, errRelayLost) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.As(err, &selection) || errors.As(err, &pool) ||
 		errors.Is(err, driver.ErrClientDisconnected) ||
 		driver.IsTimeout(err) || driver.IsNetworkError(err) ||

@@ -7,7 +7,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
 
-	"github.com/aglq/aglq/internal/groupcommit"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -112,49 +111,4 @@ func (b *Backend) OwnFinish() int64 {
 func Marked(attempts int64) int64 {
 	t, _ := read(mark(0, transition{attempts: attempts}))
 	return t.attempts
-}
-
-// Leads and Follows tell this process's part among the stores of its machine, and
-// Listens whether the leader tells it what happens.
-func (b *Backend) Leads() bool { return b.relay.member.Leads() }
-
-func (b *Backend) Follows() bool { return b.relay.member.Follows() }
-
-func (b *Backend) Listens() bool { return b.stream.ofLeader() }
-
-// InsertTogether inserts the spans of several calls by one command, and tells what
-// of each existed.
-func (b *Backend) InsertTogether(ctx context.Context, of ...[]queue.Span) (existing [][]int, errs []error) {
-	batch := make([]*groupcommit.Call[*inserts], len(of))
-	for i, spans := range of {
-		batch[i] = &groupcommit.Call[*inserts]{Item: &inserts{}, Ctx: ctx}
-		for j := range spans {
-			batch[i].Item.docs = append(batch[i].Item.docs, b.encodeSpan(&spans[j]))
-		}
-	}
-	b.commitInserts(batch)
-	for _, c := range batch {
-		existing, errs = append(existing, c.Item.existing), append(errs, c.Err)
-	}
-	return existing, errs
-}
-
-// EmptyDocument is the shortest there is.
-func EmptyDocument() []byte { return newDoc(5).done() }
-
-// RepackDocs, RepackCounters and RepackBatch read and write what stores send each
-// other.
-func RepackDocs(in []byte) ([]byte, error) {
-	docs, err := unpackDocs(in)
-	return packDocs(docs), err
-}
-
-func RepackCounters(in []byte) ([]byte, error) {
-	entries, durable, err := unpackCounters(in)
-	return packCounters(entries, durable), err
-}
-
-func RepackBatch(in []byte) ([]byte, error) {
-	batch, err := unpackBatch(in)
-	return packBatch(batch), err
 }

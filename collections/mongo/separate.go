@@ -3,6 +3,7 @@ package mongo
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
@@ -136,29 +137,35 @@ const (
 
 // updateRollouts returns those that have not been written.
 func (s *section) updateRollouts(put []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
-	statements := make([]bson.Raw, len(put))
-	for i, it := range put {
-		statements[i] = s.statement(it)
-	}
 	for len(put) > 0 {
-		n := fitting(statements, maxStatements)
-		lost, err := s.runUpdate(statements[:n], put[:n])
+		command, n := s.updateCommand(put)
+		lost, err := s.runUpdate(command, put[:n])
 		if err != nil {
 			return nil, err
 		}
-		unmade, put, statements = append(unmade, lost...), put[n:], statements[n:]
+		unmade, put = append(unmade, lost...), put[n:]
 	}
 	return unmade, nil
 }
 
-// statement writes one rollout unless it has changed. The hint spares the server
-// the search for a plan.
-func (s *section) statement(it *item[queue.Record]) bson.Raw {
-	d := newDoc(512)
-	d.raw("q", s.condition(it.id, it.revision))
-	d.raw("u", encodeChange(it.before, it.after, it.revision, s.revisionOf(it)))
-	d.text("hint", "_id_")
-	return d.done()
+// updateCommand is the command for the first n of put.
+func (s *section) updateCommand(put []*item[queue.Record]) (command bson.Raw, n int) {
+	d := newDoc(512 * (1 + min(len(put), 64)))
+	d.text("update", s.b.rollouts.main.Name())
+	d.raw("writeConcern", journaledDoc)
+	d.no("ordered")
+	list := d.openArray("updates")
+	for n < len(put) && n < maxStatements && (n == 0 || len(d.b) < maxCommand) {
+		it := put[n]
+		at := d.open(strconv.Itoa(n))
+		d.raw("q", s.condition(it.id, it.revision))
+		d.raw("u", encodeChange(it.before, it.after, it.revision, s.revisionOf(it)))
+		d.text("hint", "_id_")
+		d.close(at)
+		n++
+	}
+	d.close(list)
+	return d.done(), n
 }
 
 var journaledDoc = func() bson.Raw {
@@ -169,34 +176,73 @@ var journaledDoc = func() bson.Raw {
 }()
 
 // runUpdate returns those items whose statement matched nothing.
-func (s *section) runUpdate(statements []bson.Raw, of []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
+func (s *section) runUpdate(command bson.Raw, of []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, oneTimeout)
-	fates, err := s.b.update(ctx, statements)
+	answer, err := s.b.database.RunCommand(ctx, command).Raw()
 	cancel()
 	if err != nil {
-		return s.unmadeAfter(err, statements, of)
+		return s.unmadeAfter(err, of)
 	}
-	return unmadeOf(fates, of)
+	made, _ := answer.Lookup("n").AsInt64OK()
+	if made == int64(len(of)) {
+		return nil, nil
+	}
+	seen, err := s.lookFor(of)
+	if err != nil {
+		return nil, wrap(err, "asking MongoDB which writes were made")
+	}
+	if int(made) == len(seen.made) {
+		return append(seen.unmade, seen.unknown...), nil
+	}
+	return seen.unmade, seen.lost()
 }
 
-// unmadeOf are the items that were not written. It fails where others have changed
-// one more than once since, so that nobody can tell.
-func unmadeOf(fates []fate, of []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
-	for i, f := range fates {
-		switch f {
-		case unmadeWrite:
-			unmade = append(unmade, of[i])
-		case unknownWrite:
-			err = queue.Errorf(queue.Unavailable,
-				"rollout %s was changed by others while it was written: look at its present state before you retry", of[i].id)
+// outcome is which of a command's writes were made, as far as can be told.
+type outcome struct{ made, unmade, unknown []*item[queue.Record] }
+
+// lost is the error where others have changed a rollout more than once since, so
+// that nobody can tell.
+func (o *outcome) lost() error {
+	if len(o.unknown) == 0 {
+		return nil
+	}
+	return queue.Errorf(queue.Unavailable, "rollout %s was changed by others while it was written: look at its present state before you retry",
+		o.unknown[0].id)
+}
+
+// lookFor reads what became of items. One that stands at its new revision, or did
+// before the last change, was written; one that went another way from the
+// revision before was not.
+func (s *section) lookFor(of []*item[queue.Record]) (o outcome, err error) {
+	ids := make([]string, len(of))
+	for i, it := range of {
+		ids[i] = it.id
+	}
+	type versions struct{ now, before revision }
+	found := make(map[string]versions, len(of))
+	opts := options.Find().SetBatchSize(int32(len(ids) + 1)).
+		SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "r", Value: 1}, {Key: "v", Value: 1}, {Key: "u", Value: 1}})
+	err = each(s.ctx, s.b.rollouts.main, s.b.idIn(ids), opts, func(raw bson.Raw) {
+		r := decodeRecord(raw)
+		found[r.Rollout.RolloutID] = versions{r.Revision, r.previous}
+	})
+	for _, it := range of {
+		wanted := s.revisionOf(it)
+		switch v, exists := found[it.id]; {
+		case v.now == wanted, v.before == wanted:
+			o.made = append(o.made, it)
+		case !exists, v.now == it.revision, v.before == it.revision:
+			o.unmade = append(o.unmade, it)
+		default:
+			o.unknown = append(o.unknown, it)
 		}
 	}
-	return unmade, err
+	return o, err
 }
 
 // unmadeAfter finds out what was written by a command whose answer was an error
 // or never came. It gives up with the section's context.
-func (s *section) unmadeAfter(failed error, statements []bson.Raw, of []*item[queue.Record]) ([]*item[queue.Record], error) {
+func (s *section) unmadeAfter(failed error, of []*item[queue.Record]) ([]*item[queue.Record], error) {
 	if !passing(failed) {
 		return nil, wrap(failed, "writing to MongoDB")
 	}
@@ -206,9 +252,9 @@ func (s *section) unmadeAfter(failed error, statements []bson.Raw, of []*item[qu
 	for tries := 0; ; tries++ {
 		err := s.bar(of)
 		if err == nil {
-			var fates []fate
-			if fates, err = s.b.lookFor(s.ctx, statements); err == nil {
-				return unmadeOf(fates, of)
+			var seen outcome
+			if seen, err = s.lookFor(of); err == nil {
+				return seen.unmade, seen.lost()
 			}
 		}
 		if !sleep(s.ctx, pause(tries)) {

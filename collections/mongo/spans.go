@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
@@ -44,37 +45,53 @@ func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 // them are stored by it. The driver does not repeat the command: a number that is
 // not durable yet may have been lost with the connection.
 func (b *Backend) insertSome(ctx context.Context, docs []bson.Raw, stored []bool) (n int, err error) {
-	n = fitting(docs, maxInserts)
-	existing, err := b.insert(ctx, docs[:n])
-	if err != nil && passing(err) {
+	command, n := b.insertCommand(docs)
+	err = b.database.RunCommand(ctx, command).Err()
+	var refused driver.WriteException
+	switch {
+	case err == nil:
+	case errors.As(err, &refused) && refused.WriteConcernError == nil && !slices.ContainsFunc(refused.WriteErrors, notDuplicate):
+	case passing(err):
 		if err := b.findStored(ctx, docs[:n], stored); err != nil {
 			return 0, wrap(err, "storing spans in MongoDB")
 		}
 		return 0, collections.ErrAgain
-	}
-	if err != nil {
+	default:
 		return 0, wrap(err, "storing spans in MongoDB")
 	}
 	for i := range n {
 		stored[i] = true
 	}
-	for _, i := range existing {
-		stored[i] = false
+	for _, e := range refused.WriteErrors {
+		stored[e.Index] = false
 	}
-	b.spanned.stored(n - len(existing))
+	b.spanned.stored(n - len(refused.WriteErrors))
 	return n, nil
 }
 
 const duplicateKey = 11000
 
-// fitting is how many of the first documents one command holds, at least 1.
-func fitting(docs []bson.Raw, most int) (n int) {
+func notDuplicate(e driver.WriteError) bool { return e.Code != duplicateKey }
+
+// insertCommand is the command for the first n documents.
+func (b *Backend) insertCommand(docs []bson.Raw) (command bson.Raw, n int) {
 	size := 0
-	for n < len(docs) && n < most && (n == 0 || size+len(docs[n]) < maxCommand) {
+	for n < len(docs) && n < maxInserts && (n == 0 || size+len(docs[n]) < maxCommand) {
 		size += len(docs[n]) + 16
 		n++
 	}
-	return n
+	d := newDoc(size + 256)
+	d.text("insert", b.spans.main.Name())
+	d.no("ordered")
+	if b.spansTo == b.spans.main {
+		d.raw("writeConcern", journaledDoc)
+	}
+	list := d.openArray("documents")
+	for i, doc := range docs[:n] {
+		d.raw(strconv.Itoa(i), doc)
+	}
+	d.close(list)
+	return d.done(), n
 }
 
 // maxInserts is how many documents one insert holds.
@@ -218,17 +235,8 @@ const parallelCounters = 4
 // are taken for new and made in one insert; only those that exist after all,
 // and those met before, are moved one by one.
 func (b *Backend) NextSequence(ctx context.Context, entries []collections.Counter, durable bool) ([]int64, error) {
-	if len(entries) == 0 {
-		return nil, nil
-	}
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	first, err := b.number(ctx, entries, durable)
-	return first, wrap(err, "numbering spans in MongoDB")
-}
-
-// issue moves counters.
-func (b *Backend) issue(ctx context.Context, entries []collections.Counter, durable bool) ([]int64, error) {
 	to := b.counters.fast
 	if durable {
 		to = b.counters.main

@@ -11,7 +11,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/aglq/aglq/collections"
-	"github.com/aglq/aglq/internal/leader"
 )
 
 // One change stream a process tells what happens to the rollouts of the
@@ -42,7 +41,6 @@ type stream struct {
 	news    func(collections.News)
 	others  map[int64]time.Time // other processes, by when they last claimed
 	asOf    time.Time           // everything written before has been heard
-	leaders bool                // it is the leader who tells
 	stop    context.CancelFunc
 	stopped chan struct{} // closed when the goroutine has ended
 }
@@ -128,7 +126,6 @@ func (b *Backend) openAnew(ctx context.Context) (*driver.ChangeStream, error) {
 	}
 	b.tallied.begin(counted, cs.ResumeToken())
 	b.ended.clear()
-	b.relay.audience.dismiss()
 	b.tell(collections.News{Missed: true})
 	return cs, nil
 }
@@ -156,16 +153,6 @@ func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
 	defer func() { _ = cs.Close(context.WithoutCancel(ctx)) }()
 	left, tries := time.Now(), 0
 	for sleep(ctx, streamPace) {
-		if batches := b.joinFeed(ctx); batches != nil {
-			_ = cs.Close(ctx)
-			b.stream.setOfLeader(true)
-			b.listenToLeader(ctx, batches)
-			b.stream.setOfLeader(false)
-			if cs = b.reopen(ctx, cs, 0); ctx.Err() != nil {
-				return
-			}
-		}
-		received := b.relay.audience.asking()
 		asked, batch := time.Now(), cs.RemainingBatchLength()
 		opened := batch > 0 // what the stream began with, some time ago
 		if batch == 0 && !cs.TryNext(ctx) {
@@ -175,17 +162,14 @@ func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
 				continue
 			}
 			b.tallied.rest(cs.ResumeToken())
-			b.relay.audience.tell(feedBatch{place: cs.ResumeToken()}, received)
 		} else {
 			if batch == 0 {
+				b.hear(cs.Current, cs.ResumeToken())
 				batch = 1 + cs.RemainingBatchLength()
-			} else if !cs.TryNext(ctx) {
-				continue
 			}
-			if batch >= streamBatch || opened {
-				received = nil // there may be more than the server has told
+			for cs.RemainingBatchLength() > 0 && cs.TryNext(ctx) {
+				b.hear(cs.Current, cs.ResumeToken())
 			}
-			b.hearBatch(ctx, cs, received)
 		}
 		tries = 0
 		if batch < streamBatch {
@@ -196,32 +180,10 @@ func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
 		}
 		if time.Since(left) >= leaveEvery {
 			left = time.Now()
-			b.leaveCountsAtLeisure(ctx)
+			if err := b.leaveCounts(ctx); err != nil && ctx.Err() == nil {
+				b.log.Debug("counts not left in the database yet", "error", err)
+			}
 		}
-	}
-}
-
-// hearBatch hears the event that the stream is at and those behind it in its
-// batch, and hands them on.
-func (b *Backend) hearBatch(ctx context.Context, cs *driver.ChangeStream, received map[*leader.Follower]uint64) {
-	var batch feedBatch
-	for {
-		e := decodeEvent(cs.Current)
-		b.hear(e, cs.ResumeToken())
-		if b.relay.member != nil { // somebody may ask for them before they are told
-			batch.events = append(batch.events, told{e, placeOf(cs.Current)})
-		}
-		if cs.RemainingBatchLength() == 0 || !cs.TryNext(ctx) {
-			batch.place = bytes.Clone(cs.ResumeToken())
-			break
-		}
-	}
-	b.relay.audience.tell(batch, received)
-}
-
-func (b *Backend) leaveCountsAtLeisure(ctx context.Context) {
-	if err := b.leaveCounts(ctx); err != nil && ctx.Err() == nil {
-		b.log.Debug("counts not left in the database yet", "error", err)
 	}
 }
 
@@ -244,7 +206,8 @@ func (b *Backend) reopen(ctx context.Context, broken *driver.ChangeStream, tries
 }
 
 // hear takes in one event.
-func (b *Backend) hear(e event, token bson.Raw) {
+func (b *Backend) hear(raw, token bson.Raw) {
+	e := decodeEvent(raw)
 	if e.revision == 0 { // what a section touched and did not change
 		return
 	}
@@ -267,13 +230,6 @@ func (b *Backend) hear(e event, token bson.Raw) {
 	if news != (collections.News{}) {
 		b.tell(news)
 	}
-}
-
-// placeOf is an event's own place in the stream. That of the stream after the last
-// event of a batch may be further.
-func placeOf(raw bson.Raw) bson.Raw {
-	place, _ := raw.Lookup("_id").DocumentOK()
-	return bytes.Clone(place)
 }
 
 func decodeEvent(raw bson.Raw) (e event) {
@@ -302,19 +258,6 @@ func (s *stream) upToDate() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return time.Since(s.asOf) < heardFor
-}
-
-// ofLeader reports whether the leader of the machine tells what happens.
-func (s *stream) ofLeader() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.leaders
-}
-
-func (s *stream) setOfLeader(is bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.leaders = is
 }
 
 func (b *Backend) tell(n collections.News) {
