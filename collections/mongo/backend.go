@@ -97,7 +97,7 @@ type Backend struct {
 	knownRollouts cache[queue.Record]
 	knownWorkers  cache[queue.Worker]
 	ended         ended
-	recalled      met // finished rollouts at a revision that this process gave them
+	recalled      cache[endOf] // the ends that this process has recalled
 	countersMet   met
 	receiptsMet   met
 }
@@ -167,7 +167,6 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 		retrying:  make(chan struct{}, 1),
 		id:        rand.Int64(),
 		writer:    newWriter(),
-		recalled:  met{limit: recalledLimit},
 	}
 	for name, h := range b.collections() {
 		*h = handles{

@@ -1,7 +1,6 @@
 package mongo
 
 import (
-	"cmp"
 	"sync"
 
 	"github.com/aglq/aglq/collections"
@@ -129,6 +128,9 @@ func (s *section) announceEnds() {
 			s.b.ended.expect(it.id, s.revisionOf(it))
 		case it.before != nil && it.before.Rollout.Status.Finished() && !sameToWaiters(it.before, it.after):
 			s.b.ended.drop(it.id)
+			if !it.after.Rollout.Status.Finished() { // its next end is another one
+				s.b.recalled.drop(it.id)
+			}
 		}
 	}
 }
@@ -147,12 +149,11 @@ func (s *section) forget() {
 	}
 }
 
-// metLimit is how many ids one generation of a met holds, if it has no other limit.
+// metLimit is how many ids one generation of a met holds.
 const metLimit = 100_000
 
 // met remembers ids, in two generations like a cache.
 type met struct {
-	limit      int // 0 for metLimit
 	mu         sync.Mutex
 	young, old map[string]struct{}
 }
@@ -173,7 +174,7 @@ func (m *met) add(id string) bool {
 		return false
 	}
 	_, ok := m.old[id]
-	if m.young == nil || len(m.young) >= cmp.Or(m.limit, metLimit) {
+	if m.young == nil || len(m.young) >= metLimit {
 		m.old, m.young = m.young, make(map[string]struct{})
 	}
 	m.young[id] = struct{}{}

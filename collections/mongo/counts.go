@@ -207,6 +207,8 @@ func (b *Backend) leaveCounts(ctx context.Context) error {
 	if doc == nil {
 		return nil
 	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
 	_, err := b.counts.main.ReplaceOne(ctx, b.idIn([]string{leftID}), doc, options.Replace().SetUpsert(true))
 	return wrap(err, "leaving counts in MongoDB")
 }

@@ -39,11 +39,9 @@ const (
 	heardFor = 100 * time.Millisecond
 	// recallWait is longer by more than clocks differ in their pace.
 	recallWait = 120 * time.Millisecond
-	// surelyForgotten is the age, by the clocks of two machines, at which nobody
-	// remembers a finished rollout.
+	// surelyForgotten is the age at which nobody remembers a finished rollout: more
+	// than endedFor by as much as the clocks of two stores may be apart.
 	surelyForgotten = 5 * time.Minute
-	// recalledLimit is how many recalls are remembered, in each of two generations.
-	recalledLimit = 1024
 )
 
 // ended remembers finished rollouts.
@@ -180,7 +178,7 @@ func (b *Backend) mayBeRemembered(it *item[queue.Record], after *queue.Record) b
 	if end := before.Rollout.EndTime; end != nil && queue.Seconds(time.Now())-*end > surelyForgotten.Seconds() {
 		return false
 	}
-	return !b.recalled.has(recallKey(it.id, it.revision))
+	return !b.isRecalled(before)
 }
 
 // sameToWaiters reports whether a change alters nothing that is answered from
@@ -192,51 +190,77 @@ func sameToWaiters(before, after *queue.Record) bool {
 		string(x.Input) == string(y.Input) && string(x.Metadata) == string(y.Metadata)
 }
 
-func recallKey(id string, r revision) string {
-	d := newDoc(len(id) + 24)
-	d.int(id, r)
-	return string(d.b)
+// endOf tells one end of a rollout from another.
+type endOf struct {
+	latest string
+	at     float64
+	status queue.RolloutStatus
+}
+
+func theEnd(r *queue.Record) endOf {
+	e := endOf{latest: latestID(r), status: r.Rollout.Status}
+	if r.Rollout.EndTime != nil {
+		e.at = *r.Rollout.EndTime
+	}
+	return e
+}
+
+// isRecalled reports whether this process has recalled the end that a rollout has.
+// Nobody remembers it again before it has another one.
+func (b *Backend) isRecalled(r *queue.Record) bool {
+	known, ok := b.recalled.find(r.Rollout.RolloutID)
+	return ok && *known.value == theEnd(r)
 }
 
 // Recall implements collections.Rollouts.
 func (b *Backend) Recall(ctx context.Context, ids []string) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	recalled := false
+	recalled := make(map[string]*endOf)
 	for _, id := range ids {
-		did, err := b.recall(ctx, id)
+		end, err := b.recall(ctx, id)
 		if err != nil {
 			return wrap(err, "recalling a finished rollout in MongoDB")
 		}
-		recalled = recalled || did
+		if end != nil {
+			recalled[id] = end
+		}
 	}
-	if recalled && !sleep(ctx, recallWait) {
+	if len(recalled) == 0 {
+		return nil
+	}
+	if !sleep(ctx, recallWait) {
 		return ctx.Err()
+	}
+	for id, end := range recalled {
+		b.recalled.keep(id, cached[endOf]{value: end})
 	}
 	return nil
 }
 
-// recall gives a finished rollout another revision, which every process hears of.
-func (b *Backend) recall(ctx context.Context, id string) (bool, error) {
+// recall gives a finished rollout another revision, which every process hears of,
+// unless this process has recalled the same end before. It returns that end, nil
+// where there is nothing to wait for.
+func (b *Backend) recall(ctx context.Context, id string) (*endOf, error) {
 	b.ended.drop(id)
 	for tries := 0; ; tries++ {
 		var at stored
 		err := b.eachByID(ctx, b.rollouts, []string{id}, func(raw bson.Raw) { at = decodeRecord(raw) })
-		if err != nil || at.Record == nil || !at.Rollout.Status.Finished() {
-			return false, err
+		if err != nil || at.Record == nil || !at.Rollout.Status.Finished() || b.isRecalled(at.Record) {
+			return nil, err
 		}
 		next := mark(b.newRevision(), transitionOf(at.Record, at.Record))
 		res, err := b.rollouts.main.UpdateOne(ctx, bson.D{{Key: "_id", Value: key(b.partition, id)}, {Key: "v", Value: at.Revision}},
 			setRevision(at.Revision, next))
 		if err != nil && !driver.IsNetworkError(err) {
-			return false, err
+			return nil, err
 		}
 		if err == nil && res.MatchedCount == 1 {
-			b.recalled.add(recallKey(id, next))
-			return true, nil
+			end := theEnd(at.Record)
+			return &end, nil
 		}
 		if !sleep(ctx, pause(tries)) {
-			return false, gaveUp(ctx, collections.ErrRemembered)
+			return nil, gaveUp(ctx, collections.ErrRemembered)
 		}
 	}
 }

@@ -1,13 +1,16 @@
 package mongo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
+	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
@@ -135,27 +138,50 @@ const (
 	maxStatements = 1000
 )
 
-// updateRollouts returns those that have not been written.
+// updateRollouts returns those that have not been written. The server works off
+// the statements of a command one after the other, so many of them are sent as
+// several commands at a time.
 func (s *section) updateRollouts(put []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
+	most := min(maxStatements, max(partSize, (len(put)+maxParts-1)/maxParts))
+	var sending errgroup.Group
+	sending.SetLimit(maxParts)
+	var mu sync.Mutex
 	for len(put) > 0 {
-		command, n := s.updateCommand(put)
-		lost, err := s.runUpdate(command, put[:n])
-		if err != nil {
-			return nil, err
+		command, n := s.updateCommand(put, most)
+		part := put[:n]
+		put = put[n:]
+		send := func() error {
+			lost, err := s.runUpdate(command, part)
+			mu.Lock()
+			defer mu.Unlock()
+			unmade = append(unmade, lost...)
+			return err
 		}
-		unmade, put = append(unmade, lost...), put[n:]
+		if len(put) > 0 {
+			sending.Go(send)
+			continue
+		}
+		err = send() // the last one in this goroutine
 	}
-	return unmade, nil
+	return unmade, cmp.Or(sending.Wait(), err)
 }
 
-// updateCommand is the command for the first n of put.
-func (s *section) updateCommand(put []*item[queue.Record]) (command bson.Raw, n int) {
+const (
+	partSize = 16 // statements that are worth a command of their own
+	maxParts = 4  // commands at a time
+)
+
+// updateCommand is the command for the first n of put, at most so many.
+func (s *section) updateCommand(put []*item[queue.Record], most int) (command bson.Raw, n int) {
+	if len(put) < most+partSize/2 { // too few would be left for another one
+		most = len(put)
+	}
 	d := newDoc(512 * (1 + min(len(put), 64)))
 	d.text("update", s.b.rollouts.main.Name())
 	d.raw("writeConcern", journaledDoc)
 	d.no("ordered")
 	list := d.openArray("updates")
-	for n < len(put) && n < maxStatements && (n == 0 || len(d.b) < maxCommand) {
+	for n < len(put) && n < most && (n == 0 || len(d.b) < maxCommand) {
 		it := put[n]
 		at := d.open(strconv.Itoa(n))
 		d.raw("q", s.condition(it.id, it.revision))
@@ -167,6 +193,13 @@ func (s *section) updateCommand(put []*item[queue.Record]) (command bson.Raw, n 
 	d.close(list)
 	return d.done(), n
 }
+
+// fastDoc has to be said: the server's own default is a majority.
+var fastDoc = func() bson.Raw {
+	d := newDoc(16)
+	d.int("w", 1)
+	return d.done()
+}()
 
 var journaledDoc = func() bson.Raw {
 	d := newDoc(48)

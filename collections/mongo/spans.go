@@ -85,6 +85,8 @@ func (b *Backend) insertCommand(docs []bson.Raw) (command bson.Raw, n int) {
 	d.no("ordered")
 	if b.spansTo == b.spans.main {
 		d.raw("writeConcern", journaledDoc)
+	} else {
+		d.raw("writeConcern", fastDoc)
 	}
 	list := d.openArray("documents")
 	for i, doc := range docs[:n] {

@@ -152,13 +152,14 @@ func (b *Backend) watch(ctx context.Context, o *options.ChangeStreamOptionsBuild
 func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
 	defer func() { _ = cs.Close(context.WithoutCancel(ctx)) }()
 	left, tries := time.Now(), 0
+	fresh := true // what the stream begins with is from when it was opened
 	for sleep(ctx, streamPace) {
 		asked, batch := time.Now(), cs.RemainingBatchLength()
-		opened := batch > 0 // what the stream began with, some time ago
 		if batch == 0 && !cs.TryNext(ctx) {
 			if cs.Err() != nil || cs.ID() == 0 {
 				cs = b.reopen(ctx, cs, tries)
 				tries++
+				fresh = true
 				continue
 			}
 			b.tallied.rest(cs.ResumeToken())
@@ -174,10 +175,11 @@ func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
 		tries = 0
 		if batch < streamBatch {
 			b.tallied.drop(replay)
-			if !opened {
+			if !fresh {
 				b.stream.heard(asked)
 			}
 		}
+		fresh = false
 		if time.Since(left) >= leaveEvery {
 			left = time.Now()
 			if err := b.leaveCounts(ctx); err != nil && ctx.Err() == nil {
