@@ -98,6 +98,7 @@ type Backend struct {
 	knownWorkers  cache[queue.Worker]
 	ended         ended
 	recalled      cache[endOf] // the ends that this process has recalled
+	moved         moved
 	countersMet   met
 	receiptsMet   met
 }
@@ -152,6 +153,7 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 	if o.Commands != nil { // else what tests have set
 		clientOptions.SetMonitor(o.Commands)
 	}
+	clientOptions.SetMonitor(notingTerms(clientOptions.Monitor))
 	if parsed.ServerSelectionTimeout == 0 {
 		clientOptions.SetServerSelectionTimeout(selectTimeout)
 	}

@@ -7,6 +7,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -111,4 +112,24 @@ func (b *Backend) OwnFinish() int64 {
 func Marked(attempts int64) int64 {
 	t, _ := read(mark(0, transition{attempts: attempts}))
 	return t.attempts
+}
+
+// NumberedByAnother makes the backend believe that another primary has issued the
+// numbers of the spans to come.
+func (b *Backend) NumberedByAnother() {
+	by := b.moved.take()
+	by.of = "another"
+	b.moved.by = by
+}
+
+// SeparatelyByAnother is Separately where another primary is elected between the
+// receipts and the rollouts.
+func (b *Backend) SeparatelyByAnother(ctx context.Context, fn func(tx collections.Tx) error) (collections.Lost, error) {
+	s := newSection(ctx, b)
+	s.separate = true
+	s.wroteBy.of = "another"
+	if err := fn(s); err != nil {
+		return collections.Lost{}, err
+	}
+	return s.commitSeparately()
 }

@@ -21,6 +21,7 @@ type section struct {
 
 	// separate holds for a section that is written record by record.
 	separate bool
+	wroteBy  term // of its rollouts
 
 	rollouts  shelf[queue.Record]
 	workers   shelf[queue.Worker]

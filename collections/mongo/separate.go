@@ -43,10 +43,14 @@ func (b *Backend) Separately(ctx context.Context, fn func(tx collections.Tx) err
 
 func (s *section) commitSeparately() (lost collections.Lost, err error) {
 	s.announceEnds()
-	if lost.Receipts, err = s.insertReceipts(); err != nil {
+	receipts, by := s.receiptDocs(), new(term)
+	if lost.Receipts, err = s.insertReceipts(noting(s.ctx, by), receipts); err != nil {
 		return lost, err
 	}
 	if lost.Rollouts, err = s.putRollouts(s.referredTo(lost.Receipts)); err != nil {
+		return lost, err
+	}
+	if err = s.keepReceipts(receipts, by); err != nil {
 		return lost, err
 	}
 	if lost.Workers, err = s.putWorkers(); err != nil {
@@ -55,22 +59,34 @@ func (s *section) commitSeparately() (lost collections.Lost, err error) {
 	return lost, s.checkGuesses(&lost)
 }
 
-// insertReceipts returns the keys of those that exist already.
-func (s *section) insertReceipts() (map[string]bool, error) {
-	var docs []bson.Raw
-	var keys []string
+// receiptDocs are the receipts that the section has put, in order.
+func (s *section) receiptDocs() (docs []bson.Raw) {
 	for _, it := range s.receipts.order {
 		if it.put {
-			docs, keys = append(docs, s.b.encodeReceipt(it.after, s.revision, 0)), append(keys, it.id)
+			docs = append(docs, s.b.encodeReceipt(it.after, s.revision, 0))
 		}
 	}
+	return docs
+}
+
+// insertReceipts returns the keys of those that exist already.
+func (s *section) insertReceipts(ctx context.Context, docs []bson.Raw) (map[string]bool, error) {
 	if len(docs) == 0 {
 		return nil, nil
 	}
-	_, err := s.b.receipts.fast.InsertMany(s.ctx, docs, options.InsertMany().SetOrdered(false))
+	_, err := s.b.receipts.fast.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
 	existing, err := duplicates(err)
 	if err != nil {
 		return nil, wrap(err, "writing receipts to MongoDB")
+	}
+	if len(existing) == 0 {
+		return nil, nil
+	}
+	var keys []string
+	for _, it := range s.receipts.order {
+		if it.put {
+			keys = append(keys, it.id)
+		}
 	}
 	var lost map[string]bool
 	for _, i := range existing {
@@ -210,7 +226,7 @@ var journaledDoc = func() bson.Raw {
 
 // runUpdate returns those items whose statement matched nothing.
 func (s *section) runUpdate(command bson.Raw, of []*item[queue.Record]) (unmade []*item[queue.Record], err error) {
-	ctx, cancel := context.WithTimeout(s.ctx, oneTimeout)
+	ctx, cancel := context.WithTimeout(noting(s.ctx, &s.wroteBy), oneTimeout)
 	answer, err := s.b.database.RunCommand(ctx, command).Raw()
 	cancel()
 	if err != nil {

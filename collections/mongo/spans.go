@@ -23,6 +23,15 @@ func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 	}
 	ctx, cancel := bound(ctx)
 	defer cancel()
+	issued, by := b.moved.take(), new(term)
+	stored, err := b.insertSpans(noting(ctx, by), spans)
+	if err == nil {
+		err = b.keepNumbers(ctx, spans, issued, by)
+	}
+	return stored, err
+}
+
+func (b *Backend) insertSpans(ctx context.Context, spans []queue.Span) ([]bool, error) {
 	docs := make([]bson.Raw, len(spans))
 	for i := range spans {
 		docs[i] = b.encodeSpan(&spans[i])
@@ -239,9 +248,9 @@ const parallelCounters = 4
 func (b *Backend) NextSequence(ctx context.Context, entries []collections.Counter, durable bool) ([]int64, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	to := b.counters.fast
-	if durable {
-		to = b.counters.main
+	to := b.counters.main
+	if !durable {
+		to, ctx = b.counters.fast, b.moved.noting(ctx)
 	}
 	first := make([]int64, len(entries))
 	left, err := b.makeCounters(ctx, to, entries, first)
@@ -330,6 +339,10 @@ func (b *Backend) RaiseSequence(ctx context.Context, entries []collections.Count
 	}
 	ctx, cancel := bound(ctx)
 	defer cancel()
+	return b.raise(b.moved.noting(ctx), b.counters.fast, entries)
+}
+
+func (b *Backend) raise(ctx context.Context, to *driver.Collection, entries []collections.Counter) error {
 	models := make([]driver.WriteModel, len(entries))
 	for i, e := range entries {
 		b.countersMet.add(e.RolloutID)
@@ -338,7 +351,7 @@ func (b *Backend) RaiseSequence(ctx context.Context, entries []collections.Count
 			SetUpdate(moveCounter("$max", max(0, e.N))).SetUpsert(true)
 	}
 	for {
-		_, err := b.counters.fast.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		_, err := to.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 		if driver.IsDuplicateKeyError(err) {
 			continue // raising twice does no harm
 		}

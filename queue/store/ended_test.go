@@ -60,6 +60,37 @@ func TestWhatIsRememberedOfTheEndIsNeverStale(t *testing.T) {
 	}
 }
 
+// TestEveryChangeWaitsForARecall makes several changes at once of a rollout that
+// another store remembers: none of them is answered before that has forgotten it.
+func TestEveryChangeWaitsForARecall(t *testing.T) {
+	o := mongo.Options{URI: mongotest.URI(t), Database: mongotest.Database(t), Logger: quiet}
+	open := func() *store.Store {
+		return start(t, must[*mongo.Backend](t)(mongo.Open(t.Context(), o)), store.Options{ScanDebounce: time.Hour})
+	}
+	one, other := open(), open()
+	rollouts := must[[]queue.Rollout](t)(one.Enqueue(t.Context(), requests(8)))
+	news(t, one)
+	for _, r := range rollouts {
+		must[queue.Rollout](t)(one.UpdateRollout(t.Context(), r.RolloutID, queue.RolloutUpdate{Status: queue.Set(queue.RolloutCancelled)}))
+		finished(t, one, r.RolloutID, true)
+		var changes sync.WaitGroup
+		for range 4 {
+			changes.Go(func() {
+				_, err := other.UpdateRollout(t.Context(), r.RolloutID, queue.RolloutUpdate{Status: queue.Set(queue.RolloutRequeuing)})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				done, err := one.Wait(t.Context(), []string{r.RolloutID}, 0)
+				if err != nil || len(done) > 0 {
+					t.Errorf("waited for %v, %v", done, err)
+				}
+			})
+		}
+		changes.Wait()
+	}
+}
+
 func finished(t *testing.T, s *store.Store, id string, want bool) {
 	t.Helper()
 	done := must[[]queue.Rollout](t)(s.Wait(t.Context(), []string{id}, 0))
