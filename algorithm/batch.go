@@ -140,6 +140,9 @@ func (b *Batch) adopt(r *queue.Rollout) {
 }
 
 func (b *Batch) requests(tasks []Task) ([]queue.Request, error) {
+	if err := b.opts.Validate(len(tasks)); err != nil {
+		return nil, err
+	}
 	reqs := make([]queue.Request, 0, len(tasks)*b.opts.Repeat)
 	for i, t := range tasks {
 		if !t.Metadata.IsNull() && t.Metadata.Kind() != rawjson.KindObject {

@@ -87,12 +87,19 @@ type BatchOptions struct {
 	SkipSpans bool
 }
 
-func (o BatchOptions) validate() error {
+// repeatedMost bounds the rollouts that repeats make of the tasks of one call.
+const repeatedMost = 1_000_000
+
+// Validate reports whether the options are right for so many tasks at a time, as an
+// Invalid error.
+func (o BatchOptions) Validate(tasks int) error {
 	switch {
 	case o.Mode != "" && !o.Mode.Valid():
 		return queue.Errorf(queue.Invalid, "mode is %q; it must be train, val or test", o.Mode)
 	case o.Repeat < 0:
 		return queue.Errorf(queue.Invalid, "repeat is %d; it must be 1 or more", o.Repeat)
+	case o.Repeat > 1 && (o.Repeat > repeatedMost || tasks*o.Repeat > repeatedMost):
+		return queue.Errorf(queue.Invalid, "%d tasks, each %d times, are more than %d rollouts; split the batch", tasks, o.Repeat, repeatedMost)
 	case !o.Metadata.IsNull() && o.Metadata.Kind() != rawjson.KindObject:
 		return queue.Errorf(queue.Invalid, "the batch's metadata is no JSON object: %.80s", o.Metadata)
 	case o.Config != nil:
@@ -146,7 +153,7 @@ func (c *Client) CompleteBatch(ctx context.Context, tasks []Task, opts BatchOpti
 
 // NewBatch makes a batch without rollouts; [Batch.Add] fills it.
 func (c *Client) NewBatch(opts BatchOptions) (*Batch, error) {
-	if err := opts.validate(); err != nil {
+	if err := opts.Validate(0); err != nil {
 		return nil, err
 	}
 	opts.Repeat = cmp.Or(opts.Repeat, 1)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,6 +142,8 @@ refused("conflict", "more than", id=2, enqueue={"batch": "b", "tasks": [{"input"
 refused("invalid", "at least one", enqueue={"tasks": []})
 refused("invalid", "mode", enqueue={"tasks": [{"input": 1}], "mode": "none"})
 refused("invalid", "repeat", enqueue={"tasks": [{"input": 1}], "repeat": -1})
+for repeat in (10**18, 10**9, 600_000):
+    refused("invalid", "split", enqueue={"tasks": [{"input": 1}, {"input": 2}], "repeat": repeat})
 refused("invalid", "max_attempts", enqueue={"tasks": [{"input": 1}], "config": {"max_attempts": 0}})
 refused("invalid", "no JSON object", enqueue={"tasks": [{"input": 1}], "metadata": 3})
 refused("invalid", "no JSON object", enqueue={"tasks": [{"input": 1, "metadata": 3}]})
@@ -149,7 +152,7 @@ refused("not found", "no batch", cancel={"batch": "nosuch"})
 refused("not found", "no rollout", cancel={"rollout_ids": ["ro-nosuch"]})
 print("this is no JSON", flush=True)
 e = until("error")
-assert e["kind"] == "invalid" and e["id"] is None and e["line"] == 14, e
+assert e["kind"] == "invalid" and e["id"] is None and e["line"] == 17, e
 r = ask(resources={"resources": {"p": {"resource_type": "prompt_template", "template": "t", "engine": "f-string"}}})
 assert r["resources"] == {"resources_id": "r", "version": 1}, r
 r = ask(resources={"resources": {"p": {"resource_type": "prompt_template", "template": "t", "engine": "f-string"}}})
@@ -201,6 +204,50 @@ send(done=True)
 `)})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// TestFilteredGroups tells a group of which the filter lets one member through.
+func TestFilteredGroups(t *testing.T) {
+	s := testagent.Store(t)
+	var n atomic.Int64
+	testagent.Serve(t, s, 1, func(queue.AttemptedRollout) testagent.Outcome { return testagent.Rewarded(float64(n.Add(1))) })
+	filter, err := where.Compile(`reward == 2`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, summary, err := run(t, s, Config{Groups: true, Where: filter, Command: python(t, `
+send(enqueue={"batch": "b", "tasks": [{"input": "x"}], "repeat": 3})
+g = until("group")
+assert g["count"] == 3 and g["mean"] == 2 and sorted(m["reward"] for m in g["members"]) == [1, 2, 3], g
+send(done=True)
+`)})
+	if err != nil || summary.Told != 1 {
+		t.Fatalf("%+v, %v\n%s", summary, err, out)
+	}
+}
+
+// slow is a store whose first enqueue takes longer than a dead program's output is
+// waited for.
+type slow struct {
+	queue.Store
+	once sync.Once
+}
+
+func (s *slow) Enqueue(ctx context.Context, reqs []queue.Request) ([]queue.Rollout, error) {
+	s.once.Do(func() { time.Sleep(1500 * time.Millisecond) })
+	return s.Store.Enqueue(ctx, reqs)
+}
+
+// TestLastWords carries out all that a program wrote before it ended, however long
+// that takes.
+func TestLastWords(t *testing.T) {
+	s := testagent.Store(t)
+	config := Config{MaxUnfinished: 5, Grace: time.Millisecond, unreadMost: 4 << 10, Command: python(t, `
+for i in range(90): print(json.dumps({"enqueue": {"tasks": [{"input": str(i) * 300}]}}))
+`)}
+	if out, _, err := run(t, &slow{Store: s}, config); err != nil || count(t, s) != 90 {
+		t.Errorf("%d of 90 commands were carried out, %v\n%s", count(t, s), err, out)
 	}
 }
 

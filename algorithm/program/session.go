@@ -160,21 +160,39 @@ func (s *session) change(do func()) {
 	s.changed = make(chan struct{})
 }
 
-// tell writes a result, and its group when it is the last of it.
+// tell writes a result if it is wanted, and its group when it is the last of it.
+// Groups are whole, whatever the filter.
 func (s *session) tell(send func([]byte), r algorithm.Result) {
 	own := s.run.Owns(&r.Rollout)
 	if own {
 		defer s.change(func() { s.unfinished-- })
 	}
-	if s.Where != nil {
-		met, err := s.Where.Match(&queue.AttemptedRollout{Rollout: r.Rollout, Attempt: r.Attempt}, r.Spans)
-		if err != nil {
-			s.Logger.Warn("a rollout is passed over", "rollout_id", r.Rollout.RolloutID, "error", err)
-		}
-		if !met {
-			return
-		}
+	if s.wanted(&r) {
+		s.finished(send, r, own)
 	}
+	if !s.Groups || !own {
+		return
+	}
+	r.Spans = nil // the reward is all that is needed of them
+	if group, complete := s.grouper.Add(r); complete {
+		s.send(send, message{Group: s.group(group)})
+	}
+}
+
+// wanted applies the filter.
+func (s *session) wanted(r *algorithm.Result) bool {
+	if s.Where == nil {
+		return true
+	}
+	met, err := s.Where.Match(&queue.AttemptedRollout{Rollout: r.Rollout, Attempt: r.Attempt}, r.Spans)
+	if err != nil {
+		s.Logger.Warn("a rollout is passed over", "rollout_id", r.Rollout.RolloutID, "error", err)
+	}
+	return met
+}
+
+// finished writes a result.
+func (s *session) finished(send func([]byte), r algorithm.Result, own bool) {
 	f := &Finished{
 		Rollout: r.Rollout.AppendJSON(nil), Attempts: r.Attempts(), Own: own, Index: r.Index, DataID: r.DataID(),
 		Replayed: r.Rollout.EndTime != nil && *r.Rollout.EndTime <= s.run.Seen,
@@ -193,13 +211,6 @@ func (s *session) tell(send func([]byte), r algorithm.Result) {
 	s.told++
 	if s.OnResult != nil {
 		s.OnResult(r)
-	}
-	if !s.Groups || !own {
-		return
-	}
-	r.Spans = nil // the reward is all that is needed of them
-	if group, complete := s.grouper.Add(r); complete {
-		s.send(send, message{Group: s.group(group)})
 	}
 }
 
@@ -245,6 +256,11 @@ func (s *session) command(ctx context.Context, line []byte, n int) {
 	if err != nil {
 		s.stop(err)
 		return
+	}
+	select {
+	case <-s.fed: // nobody is there to read an answer
+		text = nil
+	default:
 	}
 	s.change(func() {
 		s.done = m.OK != nil && !c.Done.IsNull()
@@ -293,6 +309,9 @@ func (s *session) enqueue(ctx context.Context, e *Enqueue) (*EnqueueAnswer, erro
 	tasks := make([]algorithm.Task, len(e.Tasks))
 	for i, t := range e.Tasks {
 		tasks[i] = algorithm.Task{Input: t.Input, Metadata: t.Metadata, DataID: t.DataID}
+	}
+	if err := opts.Validate(len(tasks)); err != nil {
+		return nil, err
 	}
 	if err := s.waitForRoom(ctx, len(tasks)*max(e.Repeat, 1)-len(s.run.RolloutIDs(name))); err != nil {
 		return nil, err

@@ -8,12 +8,17 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// drainTime bounds reading what a dead program left in its pipes, should
-// something that escaped its group hold them open.
-const drainTime = time.Second
+// What a dead program left in its pipes is there to be read, and is no more than a
+// pipe holds. These bound the reading should something that escaped its group hold
+// them open: the time spent waiting for more, and the bytes.
+const (
+	drainTime = time.Second
+	pipeMost  = 2 << 20
+)
 
 // Options says how a program is run.
 type Options struct {
@@ -62,8 +67,10 @@ func Run(ctx context.Context, cmd *exec.Cmd, o Options) (*os.ProcessState, error
 	alive, over := context.WithCancel(context.WithoutCancel(ctx))
 	defer over()
 	feeding.Go(func() { o.Feed(alive, stdin) })
-	copies.Go(func() { _, _ = io.Copy(o.Stdout, stdout) })
-	copies.Go(func() { _, _ = io.Copy(o.Stderr, stderr) })
+	outputs := []*output{{from: stdout, to: o.Stdout}, {from: stderr, to: o.Stderr}}
+	for _, out := range outputs {
+		copies.Go(out.copy)
+	}
 	closed := make(chan struct{})
 	go func() {
 		copies.Wait()
@@ -74,10 +81,10 @@ func Run(ctx context.Context, cmd *exec.Cmd, o Options) (*os.ProcessState, error
 
 	o.untilEnd(ctx, group, exited, closed)
 	group.Kill()
-	soon := time.Now().Add(drainTime)
-	_ = stdout.SetReadDeadline(soon)
-	_ = stderr.SetReadDeadline(soon)
 	over()
+	for _, out := range outputs {
+		out.drain()
+	}
 	_ = stdin.SetWriteDeadline(time.Now())
 	<-closed
 	feeding.Wait()
@@ -118,6 +125,45 @@ func (o Options) untilEnd(ctx context.Context, group *Group, exited <-chan error
 		case <-grace.C:
 			group.Kill()
 			<-exited
+		}
+	}
+}
+
+// output is a stream of a program.
+type output struct {
+	from *os.File
+	to   io.Writer
+	dead atomic.Bool // the program's group has ended
+}
+
+// drain has copy end with what is there.
+func (o *output) drain() {
+	o.dead.Store(true)
+	_ = o.from.SetReadDeadline(time.Now().Add(drainTime))
+}
+
+// copy hands on what the program writes. The time that this takes does not count
+// towards the end of reading, for a writer may be slow.
+func (o *output) copy() {
+	buf := make([]byte, 32<<10)
+	for wait, room := drainTime, pipeMost; wait > 0 && room > 0; {
+		dead, began := o.dead.Load(), time.Now()
+		if dead {
+			_ = o.from.SetReadDeadline(began.Add(wait))
+		}
+		n, err := o.from.Read(buf)
+		if dead {
+			wait -= time.Since(began)
+			room -= n
+		}
+		if n > 0 {
+			if _, err := o.to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		// A deadline that was set while the writer was at work has not been waited for.
+		if err != nil && (dead || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return
 		}
 	}
 }
