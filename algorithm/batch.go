@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -341,7 +342,7 @@ func (b *Batch) ask(ctx context.Context, look bool) (done []queue.Rollout, unkno
 	wait := pause
 	if look {
 		wait = 0
-		sleep(ctx, pause)
+		_ = sleep.For(ctx, pause)
 	}
 	asked := time.Now()
 	done, err = b.client.Store.Wait(ctx, b.open, wait)
@@ -360,16 +361,6 @@ func (b *Batch) pause() time.Duration {
 	return max(b.client.opts.Poll, min(4*b.cost, time.Second))
 }
 
-// sleep returns early when ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
 // checkLost is called when a wait ended early without a finished rollout. It
 // returns nil, after a pause, when the store does know of some: it is shutting
 // down.
@@ -380,7 +371,7 @@ func (b *Batch) checkLost(ctx context.Context) error {
 			return err
 		}
 		if page.Total > 0 {
-			sleep(ctx, b.client.opts.Poll)
+			_ = sleep.For(ctx, b.client.opts.Poll)
 			return nil
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -177,7 +178,7 @@ func (w *Watch) idle(ctx context.Context, least time.Duration) error {
 		}
 	}
 	if pause > 0 { // a store that knows none of them, or shuts down, does not wait
-		sleep(ctx, pause)
+		_ = sleep.For(ctx, pause)
 	}
 	return context.Cause(ctx)
 }

@@ -13,6 +13,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/aglq/aglq/internal/sleep"
 )
 
 // Mongod is a MongoDB of the benchmark's own: one node, a replica set, its data
@@ -85,10 +87,8 @@ func initiate(ctx context.Context, port int) error {
 		if hello.Primary {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+		if err := sleep.For(ctx, 50*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
@@ -387,7 +388,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, e ending, began time.Tim
 			return Unreported
 		}
 		w.log.Warn("the end of a task could not be reported yet", t.attrs("error", err, "again_in", pause)...)
-		pauseFor(ctx, w.jittered(pause))
+		_ = sleep.For(ctx, w.jittered(pause))
 		pause = min(2*pause, w.opts.PollInterval)
 	}
 }
@@ -401,14 +402,5 @@ func (w *Worker) abandon(t *Task, status queue.RolloutStatus) {
 	if n := t.scope.Drop(); n > 0 {
 		w.log.Warn("spans of a task that is no longer held are dropped", t.attrs("spans", n)...)
 		w.opts.Observer.SpansDropped(n, NotHeld)
-	}
-}
-
-func pauseFor(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }

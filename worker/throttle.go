@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/aglq/aglq/internal/sleep"
 )
 
 const (
@@ -29,10 +31,7 @@ func (t *throttle) wait(ctx context.Context) error {
 	t.mu.Lock()
 	left := t.until.Sub(t.clock())
 	t.mu.Unlock()
-	if left > 0 {
-		pauseFor(ctx, left)
-	}
-	return context.Cause(ctx)
+	return sleep.For(ctx, left)
 }
 
 func (t *throttle) clock() time.Time {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/algorithm"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
@@ -228,12 +229,7 @@ func (r *runner) pause(ctx context.Context) error {
 		}
 		return context.Cause(ctx)
 	}
-	select {
-	case <-time.After(r.PollingInterval):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return sleep.For(ctx, r.PollingInterval)
 }
 
 // look logs what changed since the last look, and drops what has finished.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/benchmarks"
+	"github.com/aglq/aglq/internal/sleep"
 )
 
 // IdleTable tells what the database sees of workers that wait.
@@ -68,7 +69,7 @@ func (b *bench) watchIdle(ctx context.Context, row *IdleRow) error {
 		return err
 	}
 	defer crew.stop()
-	if err := pause(ctx, b.IdleFor/5); err != nil { // all have said that they found nothing
+	if err := sleep.For(ctx, b.IdleFor/5); err != nil { // all have said that they found nothing
 		return err
 	}
 	before, err := b.counters(ctx)
@@ -76,7 +77,7 @@ func (b *bench) watchIdle(ctx context.Context, row *IdleRow) error {
 		return err
 	}
 	start := time.Now()
-	if err := pause(ctx, b.IdleFor); err != nil {
+	if err := sleep.For(ctx, b.IdleFor); err != nil {
 		return err
 	}
 	after, err := b.counters(ctx)
@@ -155,13 +156,4 @@ func (c *crew) stop() {
 		conn.Close()
 	}
 	c.running.Wait()
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/benchmarks"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/store"
@@ -247,7 +248,7 @@ func claimsHeld(ctx context.Context, s *store.Store, want int64) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%d claims were answered, but %d rollouts are claimed, with %d attempts", want, claimed, held.Attempts)
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/aglq/aglq/internal/sleep"
 )
 
 // histograms are what the tables of rates and latencies are made of.
@@ -136,10 +138,8 @@ func (s *scraper) read(ctx context.Context, whole time.Duration) (*data, error) 
 		if left-pause < step(whole)/2 { // no sliver at the end
 			pause = left
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(pause):
+		if err := sleep.For(ctx, pause); err != nil {
+			return nil, err
 		}
 	}
 }

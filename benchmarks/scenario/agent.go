@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -123,10 +124,8 @@ func (a *agent) round(ctx context.Context, i int, marked bool) error {
 // work is a span that takes a while.
 func (a *agent) work(ctx context.Context, name, parent, task string) error {
 	began := queue.Seconds(time.Now())
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(time.Duration(a.rng.Float64() * float64(a.sleep))):
+	if err := sleep.For(ctx, time.Duration(a.rng.Float64()*float64(a.sleep))); err != nil {
+		return err
 	}
 	attributes := a.looks[a.rng.IntN(len(a.looks))]
 	if task != "" {

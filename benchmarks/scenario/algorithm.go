@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/aglq/aglq/internal/sleep"
 )
 
 // together is how many rollouts a native algorithm enqueues in one request, and
@@ -87,12 +89,12 @@ func (a *algorithm) batches(ctx context.Context) error {
 			}
 			switch {
 			case o.Client == PythonLike: // after the last one too, as the reference's does
-				if err := sleep(ctx, o.Poll); err != nil {
+				if err := sleep.For(ctx, o.Poll); err != nil {
 					return err
 				}
 			case len(pending) == 0:
 			case time.Since(asked) < longPoll*9/10: // the store does not wait
-				if err := sleep(ctx, pause); err != nil {
+				if err := sleep.For(ctx, pause); err != nil {
 					return err
 				}
 				pause = min(2*pause, longestPoll)
@@ -131,7 +133,7 @@ func (a *algorithm) partialBatches(ctx context.Context) error {
 		if o.Client == Native {
 			pause = shortestPoll
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := sleep.For(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -262,9 +264,9 @@ func (r *run) single(ctx context.Context, free chan *session, n int) error {
 		}
 		switch {
 		case r.opts.Client == PythonLike:
-			err = sleep(ctx, r.opts.Poll)
+			err = sleep.For(ctx, r.opts.Poll)
 		case time.Since(asked) < longPoll*9/10:
-			err = sleep(ctx, pause)
+			err = sleep.For(ctx, pause)
 			pause = min(2*pause, longestPoll)
 		}
 	}
@@ -291,15 +293,6 @@ func borrow(ctx context.Context, free chan *session, do func(s *session) error) 
 		return do(s)
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }
 

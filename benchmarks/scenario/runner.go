@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/benchmarks"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/otlp"
 )
@@ -70,10 +71,7 @@ func (r *runner) work(ctx context.Context) error {
 		} else if asked >= longPoll*9/10 {
 			continue // it has waited
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		_ = sleep.For(ctx, pause)
 		pause = min(2*pause, longestPoll)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
 	"github.com/aglq/aglq/queue/rawjson"
@@ -104,18 +105,7 @@ func refused(err error) bool {
 
 // pause sleeps between two numbers of milliseconds; false when ctx has ended.
 func (c *caller) pause(ctx context.Context, least, most int) bool {
-	return sleep(ctx, time.Duration(least+c.rng.IntN(most-least+1))*time.Millisecond)
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return sleep.For(ctx, time.Duration(least+c.rng.IntN(most-least+1))*time.Millisecond) == nil
 }
 
 // hex makes up n bytes in hexadecimal digits.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/aglq/aglq/internal/sleep"
 )
 
 // FaultKind is a kind of fault.
@@ -98,7 +100,7 @@ type injector struct {
 // was broken works again. Its error is one of verify itself.
 func (in *injector) run(ctx context.Context, plan []planned) error {
 	for len(plan) > 0 {
-		if !sleep(ctx, plan[0].after) {
+		if sleep.For(ctx, plan[0].after) != nil {
 			return nil
 		}
 		together := 1
@@ -175,7 +177,7 @@ func spoil(ctx context.Context, p *proxy, f planned) {
 	case ClientReset, MongoReset:
 		p.cutAnswers(0.3)
 	}
-	sleep(ctx, f.length)
+	_ = sleep.For(ctx, f.length)
 	p.heal()
 	if f.kind == ClientHang || f.kind == MongoHang {
 		p.cut()
@@ -199,7 +201,7 @@ func (in *injector) breakMongod(ctx context.Context, f planned) (string, error) 
 		i = primary // the more interesting one
 	}
 	set.Kill(i)
-	sleep(ctx, f.length/4)
+	_ = sleep.For(ctx, f.length/4)
 	return fmt.Sprintf("mongod %d", i), set.Restart(ctx, i)
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/internal/child"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue/client"
 )
 
@@ -81,7 +82,7 @@ func (s *storeProcess) healthy(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if time.Now().After(deadline) || !sleep(ctx, 50*time.Millisecond) {
+		if time.Now().After(deadline) || sleep.For(ctx, 50*time.Millisecond) != nil {
 			return fmt.Errorf("%s does not answer: %w; its last words: %s", s.name, err, s.lastWords())
 		}
 		s.mu.Lock()
@@ -100,7 +101,7 @@ func (s *storeProcess) healthy(ctx context.Context) error {
 // killAndRestart leaves the store dead for that time.
 func (s *storeProcess) killAndRestart(ctx context.Context, dead time.Duration) error {
 	s.stop()
-	sleep(ctx, dead)
+	_ = sleep.For(ctx, dead)
 	return s.start(context.WithoutCancel(ctx))
 }
 
@@ -135,7 +136,7 @@ func (s *storeProcess) pause(ctx context.Context, d time.Duration) error {
 	if err := run.Signal(syscall.SIGSTOP); err != nil {
 		return errSkipped{err}
 	}
-	sleep(ctx, d)
+	_ = sleep.For(ctx, d)
 	_ = run.Signal(syscall.SIGCONT) // it may have been killed meanwhile
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
 )
@@ -319,7 +320,7 @@ func (r *run) traffic(ctx context.Context, w *watchers) error {
 // look keeps the board and the progress up to date.
 func (r *run) look(ctx context.Context) {
 	began := time.Now()
-	for sleep(ctx, 200*time.Millisecond) {
+	for sleep.For(ctx, 200*time.Millisecond) == nil {
 		ask, cancel := context.WithTimeout(ctx, time.Second)
 		if n, err := r.count(ask, []queue.RolloutStatus{queue.RolloutQueuing, queue.RolloutRequeuing}); err == nil {
 			r.board.queued.Store(int64(n))
@@ -361,7 +362,7 @@ func (r *run) drain(ctx context.Context, deadline time.Time) error {
 		if n > 0 {
 			calm = 0
 		}
-		if !sleep(ctx, 200*time.Millisecond) {
+		if sleep.For(ctx, 200*time.Millisecond) != nil {
 			return ctx.Err()
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -136,10 +137,10 @@ func (c *caller) race(ctx, going context.Context, waiter *caller, h habits) {
 		if err == nil {
 			var waiting sync.WaitGroup
 			waiting.Go(func() {
-				sleep(ctx, time.Duration(waiter.rng.IntN(30_000))*time.Microsecond)
+				_ = sleep.For(ctx, time.Duration(waiter.rng.IntN(30_000))*time.Microsecond)
 				waiter.wait(ctx, ids, longWait)
 			})
-			sleep(ctx, time.Duration(c.rng.IntN(10_000))*time.Microsecond)
+			_ = sleep.For(ctx, time.Duration(c.rng.IntN(10_000))*time.Microsecond)
 			_ = c.change(ctx, ids[0], OpCancel)
 			waiting.Wait()
 		}
@@ -207,7 +208,7 @@ func (c *caller) live(ctx context.Context, h habits, worker string, held []queue
 		c.report(ctx, ref)
 	case n < 72: // too late, perhaps
 		c.report(ctx, ref)
-		sleep(ctx, h.Silence/2+time.Duration(c.rng.Int64N(int64(2*h.Silence))))
+		_ = sleep.For(ctx, h.Silence/2+time.Duration(c.rng.Int64N(int64(2*h.Silence))))
 		c.report(ctx, ref)
 		if c.rng.IntN(2) == 0 {
 			c.beat(ctx, worker, held)
@@ -215,7 +216,7 @@ func (c *caller) live(ctx context.Context, h habits, worker string, held []queue
 	case n < 80: // slow, but alive
 		for range 6 {
 			c.beat(ctx, worker, held)
-			sleep(ctx, h.Silence/4)
+			_ = sleep.For(ctx, h.Silence/4)
 		}
 		c.report(ctx, ref)
 	case n < 86:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -75,9 +76,7 @@ func retry[T any](ctx context.Context, read func() ([]T, collections.Cursor, err
 		if queue.KindOf(err) != queue.Unavailable {
 			return items, next, err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if sleep.For(ctx, pause) != nil {
 			return nil, "", err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -93,7 +94,7 @@ func (c *Client) pause(ctx context.Context, try int, began time.Time, fail *fail
 		if try >= len(c.opts.Retry) && !patient {
 			return fail.err
 		}
-		if err := sleep(ctx, max(c.delay(try), fail.after)); err != nil {
+		if err := sleep.For(ctx, max(c.delay(try), fail.after)); err != nil {
 			return ended(ctx, fail.err)
 		}
 		if c.well(ctx) {
@@ -123,7 +124,7 @@ func (c *Client) well(ctx context.Context) bool {
 		return true
 	}
 	for _, pause := range c.opts.Probe {
-		if sleep(ctx, pause) != nil {
+		if sleep.For(ctx, pause) != nil {
 			return false
 		}
 		if c.Healthy(ctx) == nil {
@@ -131,20 +132,6 @@ func (c *Client) well(ctx context.Context) bool {
 		}
 	}
 	return false
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // try makes the call once.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -64,7 +65,7 @@ func (c *Client) Wait(ctx context.Context, ids []string, timeout time.Duration) 
 		if timeout >= 0 {
 			pause = min(pause, max(time.Until(deadline), 0))
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := sleep.For(ctx, pause); err != nil {
 			return nil, ended(ctx, nil)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -54,7 +55,7 @@ func (r retention) cutoffs(now time.Time) collections.Cutoffs {
 // purgeEvery deletes what is too old, until the store closes. It works without a
 // limit too, for what a backend leaves to be deleted.
 func (s *Store) purgeEvery(r retention) {
-	for s.rest(time.Duration(float64(r.interval()) * (0.9 + 0.2*rand.Float64()))) {
+	for sleep.For(s.closing, time.Duration(float64(r.interval())*(0.9+0.2*rand.Float64()))) == nil {
 		if err := s.purge(s.closing, r); err != nil && s.closing.Err() == nil {
 			s.log.Warn("deleting what is too old failed; it is tried again", "error", err)
 		}
@@ -79,20 +80,8 @@ func (s *Store) purge(ctx context.Context, r retention) error {
 		if r.purged != nil && got.Rollouts+got.Spans > 0 {
 			r.purged(got.Rollouts, got.Spans)
 		}
-		if err != nil || !got.More || !s.rest(max(minPurgeRest, purgeRest*time.Since(began))) {
+		if err != nil || !got.More || sleep.For(s.closing, max(minPurgeRest, purgeRest*time.Since(began))) != nil {
 			return err
 		}
-	}
-}
-
-// rest waits, and reports false when the store closes.
-func (s *Store) rest(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-s.closing.Done():
-		return false
 	}
 }

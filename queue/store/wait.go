@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -222,9 +223,7 @@ func (s *Store) lookAgain() {
 			return
 		}
 		for !s.lookOnce(s.closing) {
-			select {
-			case <-time.After(lookPause):
-			case <-s.closing.Done():
+			if sleep.For(s.closing, lookPause) != nil {
 				return
 			}
 		}

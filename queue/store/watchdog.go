@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -68,12 +69,7 @@ func (s *Store) scanBefore(ctx context.Context) {
 // scanEvery scans in the background, so that an idle store makes progress. The
 // interval is jittered to keep several stores apart.
 func (s *Store) scanEvery(interval time.Duration) {
-	for {
-		select {
-		case <-time.After(time.Duration(float64(interval) * (0.9 + 0.2*rand.Float64()))):
-		case <-s.closing.Done():
-			return
-		}
+	for sleep.For(s.closing, time.Duration(float64(interval)*(0.9+0.2*rand.Float64()))) == nil {
 		if s.watch.begin(s.closing, s.now(), false) {
 			s.scan(s.closing)
 			s.watch.end()

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -239,7 +240,7 @@ func (c *call) forward() error {
 		c.retries++
 		if len(tried) >= len(c.model.upstreams) { // none is fresh
 			backoff := min(firstBackoff<<min(c.retries-1, 10), longestBackoff)
-			if err := pause(c.ctx, max(again.after, backoff/2+rand.N(backoff))); err != nil {
+			if err := sleep.For(c.ctx, max(again.after, backoff/2+rand.N(backoff))); err != nil {
 				return err
 			}
 		}
@@ -257,17 +258,6 @@ func (c *call) hold(u *upstream) (*retry, error) {
 	defer leave()
 	c.upstream = u
 	return c.try(u, c.retries >= c.p.opts.Retries)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // try makes the call of one upstream. A retry that is not nil asks for another

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -182,10 +183,7 @@ func (q *spanQueue) deliver(batch []queue.Span) {
 		if q.warning.now() {
 			q.log.Warn("spans could not be stored yet", "spans", len(batch), "error", err, "again_in", pause)
 		}
-		select {
-		case <-time.After(pause/2 + rand.N(pause)):
-		case <-q.ctx.Done():
-		}
+		_ = sleep.For(q.ctx, pause/2+rand.N(pause))
 		pause = min(2*pause, longestPause)
 	}
 }

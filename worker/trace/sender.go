@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -315,7 +316,7 @@ func (s *Sender) deliver(ctx context.Context, batch []parcel) (left []parcel) {
 			return s.divide(ctx, batch, err)
 		}
 		s.log.Warn("spans could not be stored yet", "spans", len(batch), "error", err, "again_in", pause)
-		pauseFor(ctx, jittered(pause))
+		_ = sleep.For(ctx, jittered(pause))
 		pause = min(2*pause, slowestResend)
 	}
 }
@@ -336,15 +337,6 @@ func (s *Sender) dropped(n int, reason string) {
 
 // jittered varies a pause by a tenth.
 func jittered(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5+1) }
-
-func pauseFor(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
 
 // notify puts a token into a channel that has room for one.
 func notify(c chan struct{}) {

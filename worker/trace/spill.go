@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -114,7 +115,7 @@ func (s *Sender) resendSpilled(ctx context.Context) {
 				return
 			}
 		}
-		pauseFor(ctx, resendPause)
+		_ = sleep.For(ctx, resendPause)
 		if ctx.Err() != nil {
 			return
 		}

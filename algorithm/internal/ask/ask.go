@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/worker/llmclient"
 )
@@ -49,12 +50,7 @@ func (a *Asker) Ask(ctx context.Context, r llmclient.Request) (string, error) {
 			return "", fmt.Errorf("asking model %s, attempt %d: %w", cmp.Or(r.Model, a.Client.Model), attempt, err)
 		}
 		cmp.Or(a.Logger, slog.Default()).Warn("a model is asked again", "model", cmp.Or(r.Model, a.Client.Model), "attempt", attempt, "error", err)
-		timer := time.NewTimer(pause/2 + rand.N(pause))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
+		_ = sleep.For(ctx, pause/2+rand.N(pause)) // the next call says what it ended with
 		pause *= 2
 	}
 }
