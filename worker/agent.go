@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aglq/aglq/internal/child"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue/rawjson"
 )
 
@@ -25,6 +26,9 @@ type agent struct {
 	answers chan rawjson.Value // to the task in hand; has room for it
 	alive   context.Context    // ends when it is to be stopped
 	cut     context.CancelCauseFunc
+
+	patience time.Duration // for reading a task; see PoolOptions.ReadTimeout
+	hung     chan struct{} // closed when it is over
 
 	ended chan struct{} // closed after state and err are set
 	state *os.ProcessState
@@ -40,8 +44,9 @@ type agent struct {
 	stdoutMark, stderrMark int64
 }
 
-func newAgent(env []string) *agent {
+func newAgent(env []string, patience time.Duration) *agent {
 	a := &agent{
+		patience: patience, hung: make(chan struct{}),
 		env: env, started: time.Now(), lines: make(chan []byte), answers: make(chan rawjson.Value, 1), ended: make(chan struct{}),
 	}
 	a.alive, a.cut = context.WithCancelCause(context.Background())
@@ -52,12 +57,16 @@ func newAgent(env []string) *agent {
 var (
 	errAgentStopped = errors.New("the agent was stopped")
 	errAgentDeaf    = errors.New("the agent reads no more")
+	errAgentHung    = errors.New("the agent did not read its next task in time")
 )
 
 // stop ends the agent with all it started.
 func (a *agent) stop() { a.cut(errAgentStopped) }
 
 func (a *agent) stopped() bool { return context.Cause(a.alive) == errAgentStopped }
+
+// hangs reports whether the agent was given a task that it has not begun.
+func (a *agent) hangs() bool { return context.Cause(a.alive) == errAgentHung }
 
 func (a *agent) over() bool {
 	select {
@@ -104,7 +113,13 @@ func (a *agent) feed(ctx context.Context, stdin io.WriteCloser) {
 				a.mu.Unlock()
 				return
 			}
-			if _, err := stdin.Write(line); err != nil && ctx.Err() == nil {
+			switch err := a.tell(ctx, stdin, line); {
+			case err == nil || ctx.Err() != nil:
+			case errors.Is(err, os.ErrDeadlineExceeded):
+				a.cut(errAgentHung)
+				close(a.hung)
+				return
+			default:
 				a.cut(errAgentDeaf)
 				return
 			}
@@ -112,6 +127,43 @@ func (a *agent) feed(ctx context.Context, stdin io.WriteCloser) {
 			return
 		}
 	}
+}
+
+// tell writes a line. An agent that has worked before must read all of it in time, else
+// the error is os.ErrDeadlineExceeded: it cannot have begun the task. A new one may take
+// long to come to it.
+func (a *agent) tell(ctx context.Context, stdin io.Writer, line []byte) error {
+	pipe, ok := stdin.(*os.File)
+	if !ok || a.patience <= 0 || a.tasks() == 0 {
+		_, err := stdin.Write(line)
+		return err
+	}
+	limit := time.Now().Add(a.patience)
+	if err := pipe.SetWriteDeadline(limit); err != nil {
+		return fmt.Errorf("bounding the write of a task: %w", err)
+	}
+	if ctx.Err() != nil { // whoever ended it may have set a deadline before
+		return context.Cause(ctx)
+	}
+	if _, err := pipe.Write(line); err != nil {
+		return err
+	}
+	for wait := time.Millisecond; a.busy() && unread(pipe) > 0; wait = min(2*wait, 100*time.Millisecond) {
+		if time.Now().After(limit) {
+			return os.ErrDeadlineExceeded
+		}
+		if err := sleep.For(ctx, wait); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// busy reports whether the agent has a task to answer.
+func (a *agent) busy() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.task != ""
 }
 
 type writerFunc func(p []byte)
@@ -163,7 +215,8 @@ func (a *agent) begin(task string) {
 	a.stdoutMark, a.stderrMark = a.stdout.total, a.stderr.total
 }
 
-// do has the agent do the task that began, and stops it when ctx ends before.
+// do has the agent do the task that began, and stops it when ctx ends before. After
+// errAgentHung the task is another's to do.
 func (a *agent) do(ctx context.Context, message []byte) (Result, error) {
 	stopped := false
 	end := func() {
@@ -176,6 +229,8 @@ func (a *agent) do(ctx context.Context, message []byte) (Result, error) {
 		select {
 		case v := <-a.answers:
 			return answer(v)
+		case <-a.hung:
+			return Result{}, errAgentHung
 		case <-a.ended:
 		case <-ctx.Done():
 			end()

@@ -19,9 +19,17 @@ type PoolOptions struct {
 	// MaxTasks is how many tasks a program does before another takes its place; 0
 	// is no bound.
 	MaxTasks int
+	// ReadTimeout is how long a program that has done a task may take to read the next
+	// one. After that it counts as one that hangs or was stopped while it had nothing to
+	// do: it is ended, and another does the task. 30 s when 0, no bound when negative,
+	// and none but on Linux.
+	ReadTimeout time.Duration
 	// Logger takes the log of programs: slog.Default() when nil.
 	Logger *slog.Logger
 }
+
+// DefaultReadTimeout is that of PoolOptions.
+const DefaultReadTimeout = 30 * time.Second
 
 // Pool runs tasks by programs that stay: a task is one line of JSON on a
 // program's standard input, and the line with the same "id" on its standard output
@@ -54,6 +62,7 @@ type Pool struct {
 // NewPool makes a pool; it starts nothing yet. Its end is Close.
 func NewPool(opts PoolOptions) *Pool {
 	opts.Grace = cmp.Or(opts.Grace, DefaultGrace)
+	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, DefaultReadTimeout)
 	p := &Pool{opts: opts, log: opts.Logger, all: map[*agent]struct{}{}}
 	if p.log == nil {
 		p.log = slog.Default()
@@ -78,13 +87,18 @@ func (p *Pool) Handle(ctx context.Context, t *Task) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	a, err := p.take(ctx, t.StoreURL())
-	if err != nil {
-		return Result{}, err
-	}
+	message = append(message, '\n')
 	began := queue.Seconds(t.worker.opts.Now())
-	a.begin(t.messageID())
-	result, failure := a.do(ctx, append(message, '\n'))
+	var a *agent
+	var result Result
+	failure := errAgentHung
+	for failure == errAgentHung {
+		if a, err = p.take(ctx, t.StoreURL()); err != nil {
+			return Result{}, err
+		}
+		a.begin(t.messageID())
+		result, failure = a.do(ctx, message)
+	}
 	span := queue.Span{Name: execSpan, Attributes: a.told(strings.Join(p.opts.Command, " ")), StartTime: &began}
 	p.give(a)
 	return t.bridged(ctx, span, result, failure)
@@ -121,7 +135,7 @@ func (p *Pool) take(ctx context.Context, storeURL string) (*agent, error) {
 		return nil, errPoolClosed
 	}
 	env := p.environment()
-	a := newAgent(append(env[:len(env):len(env)], storeVariables(storeURL)...))
+	a := newAgent(append(env[:len(env):len(env)], storeVariables(storeURL)...), p.opts.ReadTimeout)
 	p.all[a] = struct{}{}
 	p.running.Go(func() {
 		a.run(p.opts.ExecOptions)
@@ -200,6 +214,10 @@ func (p *Pool) ended(a *agent) {
 		return
 	}
 	attrs = append(attrs, "pid", a.state.Pid(), "how", a.state.String())
+	if a.hangs() {
+		p.log.Warn("an agent hung or was stopped while it had nothing to do; another has its task", attrs...)
+		return
+	}
 	if a.retired() && a.state.Success() {
 		p.log.Debug("an agent ends", attrs...)
 		return

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -157,6 +158,38 @@ func TestPoolCrash(t *testing.T) {
 	}
 	if got := attribute(t, spans[1], "aglq.exec", "process.exit.code"); got != "3" {
 		t.Errorf("exit code %s", got)
+	}
+}
+
+// A program that is stopped while it has nothing to do does not keep the next task,
+// long or short: another does it.
+func TestPoolIdleAgentThatHangs(t *testing.T) {
+	t.Parallel()
+	for name, input := range map[string]string{"short": `"x"`, "longer than a pipe": `"` + strings.Repeat("x", 1<<20) + `"`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			dir := t.TempDir()
+			p := newPool(t, worker.PoolOptions{ReadTimeout: 100 * time.Millisecond, ExecOptions: worker.ExecOptions{Command: poolLoop(
+				`echo $$ >> ` + dir + `/pids; echo "{\"id\":\"$id\",\"reward\":$n}"`)}})
+			first := enqueue(t, s, nil, "1")[0]
+			start(t, s, p.Handle, worker.Options{})
+			if r := finished(t, s, first); r.Status != queue.RolloutSucceeded {
+				t.Fatalf("the first task is %s with %s", r.Status, r.Attempt.Metadata)
+			}
+			pid := pidsIn(t, filepath.Join(dir, "pids"), 1)[0]
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			second := enqueue(t, s, nil, input)[0]
+			if r := finished(t, s, second); r.Status != queue.RolloutSucceeded {
+				t.Errorf("the second task is %s with %s", r.Status, r.Attempt.Metadata)
+			}
+			until(t, "the end of the agent", func() bool { return !alive(pid) })
+			if pids := pidsIn(t, filepath.Join(dir, "pids"), 2); pids[1] == pid {
+				t.Error("the agent that was stopped did the second task")
+			}
+		})
 	}
 }
 
