@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/aglq/aglq/algorithm/adapter"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -163,7 +164,7 @@ func (c *Client) NewBatch(opts BatchOptions) (*Batch, error) {
 	return &Batch{client: c, opts: opts, waiting: map[string]int{}}, nil
 }
 
-// resumePage is how many rollouts Resume looks at in one request.
+// resumePage is how many rollouts of a batch are looked up in one request.
 const resumePage = 500
 
 // Resume finds a batch that another process enqueued. All of its rollouts count
@@ -175,18 +176,12 @@ const resumePage = 500
 func (c *Client) Resume(ctx context.Context, batchID string) (*Batch, error) {
 	b := &Batch{client: c, opts: BatchOptions{ID: batchID, Repeat: 1}, waiting: map[string]int{}}
 	want := rawjson.Value(rawjson.AppendString(nil, batchID))
-	for offset := 0; ; offset += resumePage {
-		page, err := c.Store.Rollouts(ctx, queue.RolloutQuery{Paging: queue.Paging{Limit: resumePage, Offset: offset}})
+	for item, err := range (adapter.Source{Store: c.Store}).Rollouts(ctx, queue.RolloutQuery{}) {
 		if err != nil {
 			return nil, fmt.Errorf("looking for the rollouts of batch %s: %w", batchID, err)
 		}
-		for i := range page.Items {
-			if r := &page.Items[i].Rollout; string(r.Metadata.Get(BatchIDKey)) == string(want) {
-				b.adopt(r)
-			}
-		}
-		if len(page.Items) < resumePage {
-			break
+		if r := &item.Rollout; string(r.Metadata.Get(BatchIDKey)) == string(want) {
+			b.adopt(r)
 		}
 	}
 	c.opts.Observer.Expected(len(b.ids))

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aglq/aglq/algorithm/adapter"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -51,36 +52,31 @@ func (c *Client) FindRun(ctx context.Context, name string) (*Run, error) {
 		index int64
 	}
 	places := map[string][]place{}
-	for offset, more := 0, true; more; offset += resumePage {
-		page, err := c.Store.Rollouts(ctx, queue.RolloutQuery{Paging: queue.Paging{Limit: resumePage, Offset: offset}})
+	for item, err := range (adapter.Source{Store: c.Store}).Rollouts(ctx, queue.RolloutQuery{}) {
 		if err != nil {
 			return nil, fmt.Errorf("looking for the rollouts of run %s: %w", name, err)
 		}
-		more = len(page.Items) == resumePage
-		for i := range page.Items {
-			rollout := &page.Items[i].Rollout
-			r.Seen = max(r.Seen, rollout.StartTime)
-			if rollout.EndTime != nil {
-				r.Seen = max(r.Seen, *rollout.EndTime)
-			}
-			if !r.Owns(rollout) {
-				continue
-			}
-			if len(places) == 0 || rollout.StartTime < r.Began {
-				r.Began = rollout.StartTime
-			}
-			r.Coverage[rollout.Status]++
-			batch := r.BatchOf(rollout)
-			if places[batch] == nil {
-				r.Batches = append(r.Batches, batch)
-			}
-			index, _ := rollout.Metadata.Get(BatchIndexKey).Int()
-			places[batch] = append(places[batch], place{rollout.RolloutID, index})
+		rollout := &item.Rollout
+		r.Seen = max(r.Seen, rollout.StartTime)
+		if rollout.EndTime != nil {
+			r.Seen = max(r.Seen, *rollout.EndTime)
 		}
+		if !r.Owns(rollout) {
+			continue
+		}
+		if len(places) == 0 || rollout.StartTime < r.Began {
+			r.Began = rollout.StartTime
+		}
+		r.Coverage[rollout.Status]++
+		batch := r.BatchOf(rollout)
+		if places[batch] == nil {
+			r.Batches = append(r.Batches, batch)
+		}
+		index, _ := rollout.Metadata.Get(BatchIndexKey).Int()
+		places[batch] = append(places[batch], place{rollout.RolloutID, index})
 	}
 	for batch, list := range places {
 		slices.SortStableFunc(list, func(a, b place) int { return int(a.index - b.index) })
-		list = slices.CompactFunc(list, func(a, b place) bool { return a.id == b.id }) // pages may overlap
 		for i, p := range list {
 			r.stored[batch] = append(r.stored[batch], p.id)
 			r.holes[batch] = r.holes[batch] || p.index != int64(i)

@@ -31,14 +31,16 @@ type WatchOptions struct {
 //
 // It asks for new rollouts from the newest back to those it has seen, and looks up
 // the unfinished ones among them, so it costs the store little however much is
-// stored. What it remembers grows with the number of unfinished rollouts of
-// interest. A rollout that is requeued after it was handed out is not handed out
-// again, nor is one that was imported with a start time that is past.
+// stored. What it remembers grows with the number of rollouts of interest that were
+// not handed out: at first, all of them. A rollout that is requeued after it was
+// handed out is not handed out again, nor is one that was imported with a start time
+// that is past.
 type Watch struct {
 	client *Client
 	opts   WatchOptions
 
-	open   []watched          // of interest, not handed out, by start time
+	open   []watched          // of interest, by start time; the first is not gone
+	gone   map[string]bool    // those in open that were handed out, or are lost
 	seen   map[string]float64 // start times of the rollouts of the last moments
 	newest float64            // the latest start time seen
 	turn   int                // where in open the next look goes on
@@ -71,7 +73,7 @@ const (
 
 // Watch makes a cursor that begins with the rollouts that have finished already.
 func (c *Client) Watch(opts WatchOptions) *Watch {
-	return &Watch{client: c, opts: opts, seen: map[string]float64{}, pause: watchPause, far: farLook}
+	return &Watch{client: c, opts: opts, seen: map[string]float64{}, gone: map[string]bool{}, pause: watchPause, far: farLook}
 }
 
 // Watermark is a start time, in Unix seconds, before which every rollout of
@@ -121,7 +123,7 @@ func (w *Watch) deliver(ctx context.Context, done []queue.AttemptedRollout, yiel
 		if place, ok := r.Rollout.Metadata.Get(BatchIndexKey).Int(); ok {
 			r.Index = int(place)
 		}
-		w.drop(func(o watched) bool { return o.id == r.Rollout.RolloutID })
+		w.drop(r.Rollout.RolloutID)
 		w.client.opts.Observer.Delivered(&r)
 		if !yield(r, nil) {
 			return false
@@ -130,7 +132,27 @@ func (w *Watch) deliver(ctx context.Context, done []queue.AttemptedRollout, yiel
 	return true
 }
 
-func (w *Watch) drop(gone func(watched) bool) { w.open = slices.DeleteFunc(w.open, gone) }
+// drop forgets a rollout. Those that are gone stay in open until they are half of it,
+// so that each costs no more the more there are.
+func (w *Watch) drop(id string) {
+	w.gone[id] = true
+	if 2*len(w.gone) > len(w.open) {
+		w.open = slices.DeleteFunc(w.open, func(o watched) bool { return w.gone[o.id] })
+		clear(w.gone)
+	}
+	w.trim()
+}
+
+// trim has open begin with a rollout that is not gone.
+func (w *Watch) trim() {
+	for len(w.open) > 0 && w.gone[w.open[0].id] {
+		delete(w.gone, w.open[0].id)
+		w.open = w.open[1:]
+	}
+}
+
+// left counts the rollouts of interest that were not handed out.
+func (w *Watch) left() int { return len(w.open) - len(w.gone) }
 
 // next waits for rollouts of interest that have finished. It returns none when
 // nothing is left to wait for.
@@ -167,7 +189,7 @@ func (w *Watch) idle(ctx context.Context, least time.Duration) error {
 	}
 	w.quiet = min(w.quiet, rest)
 	pause := max(w.quiet, min(least, watchRest))
-	if n := len(w.open); n > 0 && n <= askMost {
+	if n := w.left(); n > 0 && n <= askMost {
 		asked := time.Now()
 		done, err := w.client.Store.Wait(ctx, w.some(), pause)
 		if err != nil {
@@ -234,7 +256,10 @@ func (w *Watch) discover(ctx context.Context, now time.Time) (int, error) {
 			delete(w.seen, id)
 		}
 	}
-	slices.SortStableFunc(w.open, func(a, b watched) int { return cmp.Compare(a.start, b.start) })
+	if found > 0 {
+		slices.SortStableFunc(w.open, func(a, b watched) int { return cmp.Compare(a.start, b.start) })
+		w.trim() // what is older than all others may have come in front of one that is gone
+	}
 	w.client.opts.Observer.Expected(found)
 	return found, nil
 }
@@ -247,23 +272,21 @@ func (w *Watch) known(r *queue.AttemptedRollout) bool {
 // some are the unfinished rollouts of one look: the oldest, which are the next to
 // finish in a queue, and a part of the others in turn.
 func (w *Watch) some() []string {
-	const most = 2 * watchPage
 	var ids []string
-	if len(w.open) <= most {
-		for _, o := range w.open {
+	take := func(o watched, most int) {
+		if len(ids) < most && !w.gone[o.id] {
 			ids = append(ids, o.id)
 		}
-		return ids
 	}
-	rest := w.open[watchPage:]
-	w.turn %= len(rest)
-	for _, o := range w.open[:watchPage] {
-		ids = append(ids, o.id)
+	at := 0
+	for ; at < len(w.open) && len(ids) < watchPage; at++ {
+		take(w.open[at], watchPage)
 	}
-	for i := range watchPage {
-		ids = append(ids, rest[(w.turn+i)%len(rest)].id)
+	rest := w.open[at:]
+	for n := len(rest); n > 0 && len(ids) < 2*watchPage; n-- {
+		w.turn = (w.turn + 1) % len(rest)
+		take(rest[w.turn], 2*watchPage)
 	}
-	w.turn += watchPage
 	return ids
 }
 
@@ -276,7 +299,7 @@ func (w *Watch) finished(ctx context.Context) ([]queue.AttemptedRollout, error) 
 		IDs: w.some(), Statuses: finishedStatuses, Paging: queue.Paging{Limit: harvestMost},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("looking up %d rollouts: %w", len(w.open), err)
+		return nil, fmt.Errorf("looking up %d rollouts: %w", w.left(), err)
 	}
 	end := func(r queue.AttemptedRollout) float64 {
 		if r.EndTime == nil {
@@ -315,7 +338,9 @@ func (w *Watch) forgetLost(ctx context.Context) error {
 	for i := range page.Items {
 		delete(gone, page.Items[i].RolloutID)
 	}
-	w.drop(func(o watched) bool { return gone[o.id] })
+	for id := range gone {
+		w.drop(id)
+	}
 	w.client.opts.Observer.Expected(-len(gone))
 	return nil
 }

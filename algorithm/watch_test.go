@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -306,4 +307,37 @@ func TestWatchEndsWithContext(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 	}
+}
+
+// TestFindingSurvivesDeletions looks for a run, and for a batch of it, while retention
+// deletes rollouts before the place that was reached: none of the others is missed.
+func TestFindingSurvivesDeletions(t *testing.T) {
+	s := testagent.Store(t)
+	run, err := New(s, Options{}).FindRun(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := run.Batch(t.Context(), "b", make([]Task, 2*resumePage), BatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := b.RolloutIDs()
+	found := func(what string, got []string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids[50:] {
+			if !slices.Contains(got, id) {
+				t.Fatalf("%s: rollout %s of %d is missed; %d were found", what, id, len(ids), len(got))
+			}
+		}
+	}
+	shrinking := func() *Client {
+		return New(&deletingStore{lateStore{Store: s, deleted: map[string]bool{}}, ids[:50]}, Options{})
+	}
+	again, err := shrinking().FindRun(t.Context(), "r")
+	found("FindRun", again.RolloutIDs("b"), err)
+	resumed, err := shrinking().Resume(t.Context(), b.ID())
+	found("Resume", resumed.RolloutIDs(), err)
 }
