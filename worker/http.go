@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/semconv"
 	"github.com/aglq/aglq/worker/trace"
 )
 
@@ -40,12 +41,6 @@ func (o HTTPOptions) Validate() error {
 // httpSpan is the span of a task that a server did. What the server's own spans
 // continue is it.
 const httpSpan = "aglq.http"
-
-// The headers that name the attempt.
-const (
-	headerRollout = "X-Rollout-Id"
-	headerAttempt = "X-Attempt-Id"
-)
 
 // HTTP is a handler that posts each task to a server, as the JSON object that
 // agents of a [Pool] are given, and takes the response for the result: its body is
@@ -102,8 +97,8 @@ func (b *httpBridge) handle(ctx context.Context, t *Task) (Result, error) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set(headerRollout, t.ref.RolloutID)
-	req.Header.Set(headerAttempt, t.ref.AttemptID)
+	req.Header.Set(semconv.HeaderRollout, t.ref.RolloutID)
+	req.Header.Set(semconv.HeaderAttempt, t.ref.AttemptID)
 	req.Header.Set("Traceparent", "00-"+span.TraceID+"-"+span.SpanID+"-01")
 	req.Header.Set("Baggage", resourceAttributes("", t.ref))
 	var told object

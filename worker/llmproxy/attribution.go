@@ -9,12 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/aglq/aglq/queue"
-)
-
-// Headers that say on whose behalf a call is made.
-const (
-	headerRollout = "X-Rollout-Id"
-	headerAttempt = "X-Attempt-Id"
+	"github.com/aglq/aglq/queue/semconv"
 )
 
 // KeyPrefix begins an API key that names an attempt: agl-<rollout>-<attempt>,
@@ -29,7 +24,7 @@ func attribute(r *http.Request) (ref queue.AttemptRef, path string) {
 	if ref.RolloutID != "" {
 		return ref, path
 	}
-	if rollout, attempt := r.Header.Get(headerRollout), r.Header.Get(headerAttempt); rollout != "" && attempt != "" {
+	if rollout, attempt := r.Header.Get(semconv.HeaderRollout), r.Header.Get(semconv.HeaderAttempt); rollout != "" && attempt != "" {
 		return queue.AttemptRef{RolloutID: rollout, AttemptID: attempt}, path
 	}
 	ref, _ = refOfKey(presentedKey(r))
