@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -111,6 +112,11 @@ func (a *app) apo(ctx context.Context, cmd *cli.Command) error {
 	if config.Val, err = a.loadTasks(cmd.String("val")); err != nil {
 		return err
 	}
+	if out := cmd.String("out"); out != "" {
+		if err := canWrite(out); err != nil {
+			return err
+		}
+	}
 	halt, err := a.serveMetrics(cmd, log)
 	if err != nil {
 		return err
@@ -215,9 +221,38 @@ func scoreCell(score *float64) string {
 	return fmt.Sprintf("%.4f", *score)
 }
 
+// partialOf is where a file is written that is to appear whole.
+func partialOf(file string) string { return file + ".partial" }
+
+// canWrite has a path that cannot be written show before hours of work, not after.
+func canWrite(file string) error {
+	switch info, err := os.Stat(file); {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a directory; --out takes a file", file)
+	case err == nil && !info.Mode().IsRegular():
+		return nil
+	}
+	f, err := os.Create(partialOf(file))
+	if err != nil {
+		return fmt.Errorf("the best prompt cannot be written: %w", err)
+	}
+	return errors.Join(f.Close(), os.Remove(partialOf(file)))
+}
+
+// writeBest writes a file that is whole, or not there; a device is written as it is.
+func writeBest(file, text string) error {
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(file, []byte(text), 0o666)
+	}
+	if err := os.WriteFile(partialOf(file), []byte(text), 0o666); err != nil {
+		return err
+	}
+	return os.Rename(partialOf(file), file)
+}
+
 func (w *apoWriter) end(state apo.State, file string) error {
 	if file != "" {
-		if err := os.WriteFile(file, []byte(state.Best.Template+"\n"), 0o666); err != nil {
+		if err := writeBest(file, state.Best.Template+"\n"); err != nil {
 			return err
 		}
 	}

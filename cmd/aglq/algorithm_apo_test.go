@@ -146,3 +146,18 @@ func TestAPOSurvivesKill(t *testing.T) {
 func (r *apoRig) rollouts() int {
 	return len(lines(aglq(r.t, r.store, "rollouts", "--json", "--limit", "-1")))
 }
+
+// TestApoOut refuses a file that cannot be written before any work, even before the
+// store is asked.
+func TestApoOut(t *testing.T) {
+	t.Parallel()
+	train := write(t, "train.jsonl", tasks(1))
+	dir := t.TempDir()
+	for _, out := range []string{dir, filepath.Join(dir, "nosuch", "better.txt")} {
+		p := start(t, nil, "algorithm", "apo", "--store-url", "http://127.0.0.1:9", "--train", train, "--val", train, "--prompt", train, "--out", out)
+		p.exit(1)
+		if !strings.Contains(p.log.String(), out) {
+			t.Errorf("--out %s: %s", out, p.log.String())
+		}
+	}
+}
