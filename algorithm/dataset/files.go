@@ -8,14 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/aglq/aglq/internal/atomicfile"
+	"github.com/aglq/aglq/internal/lockfile"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -133,7 +135,7 @@ type fileWriter struct {
 	origin       bool
 	out          Output
 	stem, suffix string
-	lock         *os.File // the partial manifest
+	lock         *lockfile.Lock
 	current      *openFile
 	done         []File
 }
@@ -144,47 +146,28 @@ func newFileWriter(format Format, origin bool, out Output) (*fileWriter, error) 
 		return nil, err
 	}
 	w := &fileWriter{format: format, origin: origin, out: out, stem: stem, suffix: suffix}
-	if w.lock, err = lockFile(w.out.ManifestPath() + partial); err != nil {
+	if w.lock, err = lockDataset(out.ManifestPath()); err != nil {
 		return nil, err
 	}
 	if err := w.removePartial(); err != nil {
-		return nil, errors.Join(err, w.unlock())
+		return nil, errors.Join(err, w.lock.Remove())
 	}
 	if out.Shard > 0 {
 		return w, nil // a file is opened with its first row
 	}
 	if err := w.open(); err != nil {
-		return nil, errors.Join(err, w.unlock())
+		return nil, errors.Join(err, w.lock.Remove())
 	}
 	return w, nil
 }
 
-// lockFile makes a file that one process at a time can have. The lock ends with the
-// process.
-func lockFile(name string) (*os.File, error) {
-	for {
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
-		if err != nil {
-			return nil, err
-		}
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			f.Close()
-			return nil, queue.Wrap(queue.Conflict, err, "another export writes to the same place: "+name+" is locked")
-		}
-		// Whoever had it before removes it at the end: this may be that file.
-		mine, err := f.Stat()
-		if err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		if there, err := os.Stat(name); err == nil && os.SameFile(mine, there) {
-			return f, nil
-		}
-		f.Close()
+// lockDataset takes the lock of the dataset with a manifest: the partial manifest.
+func lockDataset(manifest string) (*lockfile.Lock, error) {
+	lock, err := lockfile.Try(manifest+partial, 0o666)
+	if errors.Is(err, lockfile.ErrHeld) {
+		return nil, queue.Wrap(queue.Conflict, err, "another export writes to the same place: "+manifest+partial+" is locked")
 	}
-}
-
-func (w *fileWriter) unlock() error {
-	return errors.Join(os.Remove(w.lock.Name()), w.lock.Close())
+	return lock, err
 }
 
 // removePartial removes what an export that was killed has left.
@@ -194,13 +177,32 @@ func (w *fileWriter) removePartial() error {
 		return err
 	}
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), partial); ok && w.ours(name) {
-			if err := os.Remove(filepath.Join(filepath.Dir(w.stem), e.Name())); err != nil {
-				return err
-			}
+		name, ok := strings.CutSuffix(e.Name(), partial)
+		if !ok || !w.ours(name) {
+			continue
+		}
+		if err := w.removeLeft(filepath.Join(filepath.Dir(w.stem), name)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// removeLeft removes a partial file, but not that of an export of its own which goes on:
+// what looks like a part may be all of another dataset.
+func (w *fileWriter) removeLeft(path string) error {
+	other := Output{Path: path}
+	if other.Path != w.stem+w.suffix {
+		lock, err := lockDataset(other.ManifestPath())
+		if queue.KindOf(err) == queue.Conflict {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return errors.Join(os.Remove(path+partial), lock.Remove())
+	}
+	return os.Remove(path + partial)
 }
 
 var shardNumber = regexp.MustCompile(`^(-\d{5,})?$`)
@@ -272,7 +274,7 @@ func (w *fileWriter) abort() error {
 			err = nil
 		}
 	}
-	return errors.Join(err, w.removePartial(), w.unlock())
+	return errors.Join(err, w.removePartial(), w.lock.Remove())
 }
 
 // commit puts the files in their place. The manifest says before that they are not
@@ -293,17 +295,14 @@ func (w *fileWriter) commit(m Manifest) error {
 	}
 	for _, f := range old {
 		if err := os.Remove(filepath.Join(dir, f.Name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return errors.Join(err, w.unlock())
+			return errors.Join(err, w.lock.Remove())
 		}
 	}
-	if err := syncDir(dir); err != nil {
-		return errors.Join(err, w.unlock())
+	if err := atomicfile.SyncDir(dir); err != nil {
+		return errors.Join(err, w.lock.Remove())
 	}
 	m.Complete = true
-	if err := w.writeManifest(m); err != nil {
-		return errors.Join(err, w.unlock())
-	}
-	return errors.Join(w.unlock(), syncDir(dir))
+	return errors.Join(w.writeManifest(m), w.lock.Remove())
 }
 
 // stale are the files of an earlier export that are not to be there any more.
@@ -330,28 +329,10 @@ func (w *fileWriter) writeManifest(m Manifest) error {
 	if err != nil {
 		return fmt.Errorf("encoding the manifest: %w", err)
 	}
-	name := w.out.ManifestPath() + ".new"
-	f, err := os.Create(name)
-	if err != nil {
+	return atomicfile.Write(w.out.ManifestPath(), ".new", func(to io.Writer) error {
+		_, err := to.Write(append(text, '\n'))
 		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(name))
-	}
-	return os.Rename(name, w.out.ManifestPath())
-}
-
-// syncDir puts the names in a folder on disk.
-func syncDir(name string) error {
-	dir, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	})
 }
 
 // openFile is a file that rows are written to.

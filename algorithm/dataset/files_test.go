@@ -227,6 +227,29 @@ func TestFileInTheWay(t *testing.T) {
 	}
 }
 
+// TestExportBesideAnother lets an export go on whose name looks like a part of another's.
+func TestExportBesideAnother(t *testing.T) {
+	r := inMemory(t)
+	r.fill()
+	dir := t.TempDir()
+	opts := dataset.Options{Format: dataset.Raw}
+	other := dataset.Output{Path: filepath.Join(dir, "set.jsonl")}
+	_, err := dataset.WriteFiles(t.Context(), breaking{r.source(), 0, func() error {
+		for _, shard := range []int64{0, 1} {
+			other.Shard = shard
+			_, err := dataset.WriteFiles(t.Context(), r.source(), opts, other)
+			r.must(err)
+		}
+		return nil
+	}}, opts, dataset.Output{Path: filepath.Join(dir, "set-20260101.jsonl")})
+	if err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(listed(t, dir), ".partial") {
+		t.Errorf("there is %s", listed(t, dir))
+	}
+}
+
 // TestTwoExportsAtOnce lets one of them write.
 func TestTwoExportsAtOnce(t *testing.T) {
 	r := inMemory(t)

@@ -170,7 +170,7 @@ func (g *grouping) take(item archive.Item) bool {
 
 func (g *grouping) wants(r *queue.AttemptedRollout) bool {
 	if g.q.RolloutIDs != nil {
-		if !slices.Contains(g.q.RolloutIDs, r.RolloutID) {
+		if !g.missing[r.RolloutID] {
 			return false
 		}
 		delete(g.missing, r.RolloutID)
