@@ -189,18 +189,18 @@ func (a *app) cem(ctx context.Context, cmd *cli.Command) error {
 		tally := newTally(config.Rounds * config.Population)
 		config.OnResult = func(_ int, r algorithm.Result) { tally.add(r) }
 		rounds := roundWriter{out: a.stdout, json: cmd.Bool("json")}
-		config.OnRound = rounds.round
+		config.OnRound = func(r cem.Round) { rounds.round(r, cemHead, cemRow(r)) }
 		stop := a.reportTally(ctx, log, tally, s)
 		state, err := cem.Run(ctx, algorithm.New(s, algorithm.Options{Observer: a.algorithmObserver(cmd)}), config)
 		stop()
 		if err != nil {
 			return err
 		}
-		return rounds.end(state)
+		return rounds.end(state, func() error { return a.printBest(state.Best) })
 	})
 }
 
-// roundWriter prints the rounds of a search as they end.
+// roundWriter prints the rounds of a search as they end: as JSON, or as a table.
 type roundWriter struct {
 	out  io.Writer
 	json bool
@@ -208,18 +208,32 @@ type roundWriter struct {
 	err  error // of the first line of JSON that could not be written
 }
 
-func (w *roundWriter) round(r cem.Round) {
+// round prints a round, a row of the table below its head.
+func (w *roundWriter) round(round any, head, row string) {
 	if w.json {
-		if err := writeLine(w.out, r); w.err == nil {
-			w.err = err
-		}
+		w.err = cmp.Or(w.err, writeLine(w.out, round))
 		return
 	}
 	if !w.any {
 		w.any = true
-		fmt.Fprintf(w.out, "%5s %8s %8s %6s %7s %8s\n", "ROUND", "BEST", "MEAN", "FAILED", "RETRIED", "SECONDS")
+		fmt.Fprintln(w.out, head)
 	}
-	fmt.Fprintf(w.out, "%5d %8.4f %8.4f %6d %7d %8.1f\n", r.Round, r.Best, r.Mean, r.Failed, r.Retried, r.Seconds)
+	fmt.Fprintln(w.out, row)
+}
+
+// end prints the final state by print, where it is not JSON.
+func (w *roundWriter) end(state any, print func() error) error {
+	if w.json {
+		return cmp.Or(w.err, writeLine(w.out, state))
+	}
+	return print()
+}
+
+// cemHead and cemRow are the table of a search for parameters.
+var cemHead = fmt.Sprintf("%5s %8s %8s %6s %7s %8s", "ROUND", "BEST", "MEAN", "FAILED", "RETRIED", "SECONDS")
+
+func cemRow(r cem.Round) string {
+	return fmt.Sprintf("%5d %8.4f %8.4f %6d %7d %8.1f", r.Round, r.Best, r.Mean, r.Failed, r.Retried, r.Seconds)
 }
 
 // writeLine writes a value as a line of JSON.
@@ -231,16 +245,14 @@ func writeLine(w io.Writer, v any) error {
 	return err
 }
 
-func (w *roundWriter) end(state cem.State) error {
-	if w.json {
-		return cmp.Or(w.err, writeLine(w.out, state))
-	}
-	if state.Best == nil {
+// printBest prints what a search for parameters has found.
+func (a *app) printBest(best *cem.Trial) error {
+	if best == nil {
 		return nil
 	}
-	fmt.Fprintf(w.out, "\nbest reward %.4f in round %d, rollout %s\n", state.Best.Reward, state.Best.Round, state.Best.RolloutID)
-	t := tabwriter.NewWriter(w.out, 0, 0, 2, ' ', 0)
-	writeMembers(t, "  ", state.Best.Params)
+	fmt.Fprintf(a.stdout, "\nbest reward %.4f in round %d, rollout %s\n", best.Reward, best.Round, best.RolloutID)
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	writeMembers(t, "  ", best.Params)
 	return t.Flush()
 }
 

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"os"
@@ -128,15 +126,19 @@ func (a *app) apo(ctx context.Context, cmd *cli.Command) error {
 		}
 		tally := newTally(0)
 		config.OnResult = func(r algorithm.Result) { tally.add(r) }
-		rounds := apoWriter{out: a.stdout, json: cmd.Bool("json")}
-		config.OnRound = rounds.round
+		rounds := roundWriter{out: a.stdout, json: cmd.Bool("json")}
+		config.OnRound = func(r apo.Round) { rounds.round(r, apoHead, apoRow(r)) }
 		stop := a.reportTally(ctx, log, tally, s)
 		state, err := apo.Run(ctx, algorithm.New(s, algorithm.Options{Observer: a.algorithmObserver(cmd)}), config)
 		stop()
 		if err != nil {
 			return err
 		}
-		return rounds.end(state, cmd.String("out"))
+		file := cmd.String("out")
+		if err := writePrompt(&state, file); err != nil {
+			return err
+		}
+		return rounds.end(state, func() error { return a.printPrompt(&state, file) })
 	})
 }
 
@@ -193,24 +195,12 @@ func replaceMember(object rawjson.Value, name string, val rawjson.Value) rawjson
 	return append(dst, '}')
 }
 
-// apoWriter prints the rounds of a search for a prompt as they end.
-type apoWriter struct {
-	out  io.Writer
-	json bool
-	any  bool
-	err  error // of the first line of JSON that could not be written
-}
+// apoHead and apoRow are the table of a search for a prompt.
+var apoHead = fmt.Sprintf("%5s %10s %7s %7s %8s %8s %6s %8s %8s",
+	"ROUND", "CANDIDATES", "DROPPED", "LEADER", "SCORE", "FULL", "BEST", "SCORE", "SECONDS")
 
-func (w *apoWriter) round(r apo.Round) {
-	if w.json {
-		w.err = cmp.Or(w.err, writeLine(w.out, r))
-		return
-	}
-	if !w.any {
-		w.any = true
-		fmt.Fprintf(w.out, "%5s %10s %7s %7s %8s %8s %6s %8s %8s\n", "ROUND", "CANDIDATES", "DROPPED", "LEADER", "SCORE", "FULL", "BEST", "SCORE", "SECONDS")
-	}
-	fmt.Fprintf(w.out, "%5d %10d %7d %7s %8s %8s %6s %8s %8.1f\n", r.Round, r.Candidates, r.Dropped,
+func apoRow(r apo.Round) string {
+	return fmt.Sprintf("%5d %10d %7d %7s %8s %8s %6s %8s %8.1f", r.Round, r.Candidates, r.Dropped,
 		fmt.Sprintf("v%d", r.Leader), scoreCell(r.Score), scoreCell(r.Full), fmt.Sprintf("v%d", r.Best), scoreCell(r.BestScore), r.Seconds)
 }
 
@@ -250,19 +240,22 @@ func writeBest(file, text string) error {
 	return os.Rename(partialOf(file), file)
 }
 
-func (w *apoWriter) end(state apo.State, file string) error {
-	if file != "" {
-		if err := writeBest(file, state.Best.Template+"\n"); err != nil {
-			return err
-		}
-	}
-	if w.json {
-		return cmp.Or(w.err, writeLine(w.out, state))
-	}
-	fmt.Fprintf(w.out, "\nthe best prompt is %s, score %s; the seed's is %s; agents get it with resources %s\n",
-		state.Best.ResourcesID, scoreCell(state.Best.Score), scoreCell(state.Seed.Score), state.Run)
+// writePrompt writes the best prompt into a file, where one is named.
+func writePrompt(state *apo.State, file string) error {
 	if file == "" {
-		fmt.Fprintf(w.out, "\n%s\n", state.Best.Template)
+		return nil
 	}
-	return nil
+	return writeBest(file, state.Best.Template+"\n")
+}
+
+// printPrompt prints what a search for a prompt has found: the prompt, too, where it is
+// in no file.
+func (a *app) printPrompt(state *apo.State, file string) error {
+	fmt.Fprintf(a.stdout, "\nthe best prompt is %s, score %s; the seed's is %s; agents get it with resources %s\n",
+		state.Best.ResourcesID, scoreCell(state.Best.Score), scoreCell(state.Seed.Score), state.Run)
+	if file != "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(a.stdout, "\n%s\n", state.Best.Template)
+	return err
 }

@@ -34,7 +34,7 @@ func (a *app) execCommand() *cli.Command {
 			},
 			&cli.BoolFlag{Name: "groups", Usage: "tell the statistics of the repeats of a task when all have finished"},
 			&cli.BoolFlag{Name: "all", Usage: "tell also the rollouts of others, as for learning online"},
-			sinceFlag("with --all: tell those of others that were enqueued or started at `TIME` or later"),
+			momentFlag("since", "all", "with --all: tell those of others that were enqueued or started at `TIME` or later"),
 			whereFlag("tell only the rollouts"),
 			&cli.IntFlag{
 				Name: "max-unfinished", Value: program.DefaultMaxUnfinished, Validator: within(1, math.MaxInt),
@@ -46,25 +46,10 @@ func (a *app) execCommand() *cli.Command {
 	}
 }
 
-func sinceFlag(usage string) cli.Flag {
-	return &cli.StringFlag{
-		Name: "since", Validator: validTime, DefaultText: "all", Usage: usage + ", as 2026-01-31T12:00:00Z or Unix seconds",
-	}
-}
-
-// since is the option's time in Unix seconds, 0 where it is not given.
-func since(cmd *cli.Command) float64 {
-	t, _ := parseTime(cmd.String("since")) // checked by the option
-	if t.IsZero() {
-		return 0
-	}
-	return queue.Seconds(t)
-}
-
 func whereFlag(what string) cli.Flag {
 	return &cli.StringFlag{
 		Name: "where", Validator: validWhere,
-		Usage: what + " of which `EXPRESSION` is true, as 'reward < 0.5 or status == \"failed\"'",
+		Usage: what + " of which `EXPRESSION` is true, as 'reward < 0.5 or status == \"failed\"'; see docs/datasets.md",
 	}
 }
 

@@ -26,7 +26,7 @@ func (a *app) reflectCommand() *cli.Command {
 			&secondsFlag{Name: "critic-timeout", Value: time.Minute, Usage: "`SECONDS` that the command may take for a rollout; 0 is no limit"},
 			&cli.StringFlag{Name: "critic-model", DefaultText: "none", Usage: "`MODEL` that judges, where no command does"},
 			whereFlag("judge only the rollouts"),
-			sinceFlag("judge only rollouts that started at `TIME` or later"),
+			momentFlag("since", "all", "judge only rollouts that started at `TIME` or later"),
 			&cli.BoolFlag{Name: "once", Usage: "end when no rollout is unfinished"},
 			&cli.StringFlag{Name: "heuristics-id", DefaultText: "--run", Usage: "`ID` of the resources that the heuristics go to"},
 			&cli.BoolFlag{Name: "auto-apply", Usage: "apply proposals at once, without waiting for aglq resources promote"},

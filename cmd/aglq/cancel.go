@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) cancelCommand() *cli.Command {
-	return a.changeCommand("cancel", "cancel rollouts; their workers stop them",
+	return a.changeCommand("cancel", "cancel rollouts; their workers stop them", nil,
 		func(_ *cli.Command, r *queue.Rollout) string {
 			if r.Status.Finished() {
 				return "has ended already: it is " + string(r.Status)

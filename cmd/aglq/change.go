@@ -16,9 +16,10 @@ import (
 // changeMost is how many rollouts are changed at a time.
 const changeMost = 16
 
-// changeCommand changes rollouts. Refuse says why a rollout should be left alone, ""
+// changeCommand changes rollouts. Check, which may be nil, looks at the options that more
+// adds. Refuse says why a rollout should be left alone, ""
 // where it should not; change does it and says what was done.
-func (a *app) changeCommand(name, usage string, refuse func(cmd *cli.Command, r *queue.Rollout) string,
+func (a *app) changeCommand(name, usage string, check func(*cli.Command) error, refuse func(cmd *cli.Command, r *queue.Rollout) string,
 	change func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.Rollout) (string, error), more ...cli.Flag,
 ) *cli.Command {
 	return &cli.Command{
@@ -29,8 +30,10 @@ func (a *app) changeCommand(name, usage string, refuse func(cmd *cli.Command, r 
 			if chosen == cmd.Args().Present() {
 				return usagef(cmd, "give ids of rollouts, or choose them by --where, --status, --mode or --id-contains")
 			}
-			if cmd.IsSet("metadata") && !cmd.Bool("as-new") {
-				return usagef(cmd, "--metadata is for new rollouts: give --as-new too")
+			if check != nil {
+				if err := check(cmd); err != nil {
+					return err
+				}
 			}
 			return a.withStore(cmd, func(s *client.Client) error {
 				ids := unique(cmd.Args().Slice())

@@ -23,7 +23,6 @@ import (
 	"github.com/aglq/aglq/internal/child"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
-	"github.com/aglq/aglq/queue/where"
 )
 
 // datasetFlags are the options of aglq export that have to do with datasets.
@@ -75,9 +74,9 @@ func selectionFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "rollout-id", Usage: "`ID` of a rollout; repeat it or use commas"},
 		&cli.StringSliceFlag{Name: "mode", Validator: eachOneOf(names(queue.Modes)...), Usage: "`MODE` of the rollouts; repeat it or use commas"},
 		&cli.StringSliceFlag{Name: "resources-id", Usage: "`ID` of the resources that the rollouts were given; repeat it or use commas"},
-		&cli.StringFlag{Name: "since", Validator: validMoment, Usage: "`TIME` from which on rollouts ended: RFC 3339, a date, or how long ago, as 2h"},
-		&cli.StringFlag{Name: "until", Validator: validMoment, Usage: "`TIME` before which rollouts ended, as with --since"},
-		&cli.StringSliceFlag{Name: "metadata", Validator: validMetadata, Usage: "`KEY=VALUE` of the rollouts' metadata; dots lead into objects; repeat it for more"},
+		momentFlag("since", "all", "`TIME` from which on rollouts ended"),
+		momentFlag("until", "all", "`TIME` before which rollouts ended"),
+		&textsFlag{Name: "metadata", Validator: validMetadata, Usage: "`KEY=VALUE` of the rollouts' metadata; dots lead into objects; repeat it for more"},
 		&cli.FloatFlag{Name: "min-reward", DefaultText: "none", Usage: "least final `REWARD`"},
 		&cli.FloatFlag{Name: "max-reward", DefaultText: "none", Usage: "highest final `REWARD`"},
 		&cli.FloatFlag{
@@ -85,12 +84,12 @@ func selectionFlags() []cli.Flag {
 			Usage: "`PART`, above 0 and up to 1, of what else is selected that has the highest rewards; takes a second reading",
 		},
 		&cli.Uint64Flag{Name: "seed", Usage: "`NUMBER` that decides which of equal rewards --top-fraction takes"},
-		&cli.StringSliceFlag{Name: "tag", Usage: "`TAG` that a span of the attempt has; repeat it for more"},
+		&textsFlag{Name: "tag", Usage: "`TAG` that a span of the attempt has; repeat it for more"},
 		&cli.StringFlag{
 			Name: "attempt", Value: dataset.LatestAttempt, Validator: oneOf(dataset.AttemptChoices...),
 			Usage: "`WHICH` attempts of a rollout: latest, best, which has the highest reward, or all",
 		},
-		&cli.StringFlag{Name: "where", Validator: validWhere, Usage: "`EXPRESSION` that is true of the rollouts, as reward > 0.5 and metadata.project == \"x\"; see docs/datasets.md"},
+		whereFlag("only attempts of the rollouts"),
 	}
 }
 
@@ -129,25 +128,6 @@ func validFraction(f float64) error {
 	return nil
 }
 
-func validMoment(text string) error {
-	_, err := moment(text, time.Now())
-	return err
-}
-
-// moment reads a time, or how long before now it was.
-func moment(text string, now time.Time) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	if t, err := time.ParseInLocation(time.DateOnly, text, time.Local); err == nil {
-		return t, nil
-	}
-	if d, err := parseSeconds(text); err == nil {
-		return now.Add(-d), nil
-	}
-	return time.Time{}, fmt.Errorf("it must be a time, as 2026-01-31T12:00:00Z, a date, as 2026-01-31, or how long ago, as 2h")
-}
-
 // selection is the filter that the options ask for.
 func selection(cmd *cli.Command) (dataset.Filter, error) {
 	f := dataset.Filter{
@@ -166,21 +146,14 @@ func selection(cmd *cli.Command) (dataset.Filter, error) {
 		f.Metadata = append(f.Metadata, m)
 	}
 	now := time.Now()
-	if text := cmd.String("since"); text != "" {
-		f.Since, _ = moment(text, now)
-	}
-	if text := cmd.String("until"); text != "" {
-		f.Until, _ = moment(text, now)
-	}
+	f.Since, f.Until = moment(cmd, "since", now), moment(cmd, "until", now)
 	for name, bound := range map[string]**float64{"min-reward": &f.MinReward, "max-reward": &f.MaxReward} {
 		if cmd.IsSet(name) {
 			value := cmd.Float(name)
 			*bound = &value
 		}
 	}
-	if text := cmd.String("where"); text != "" {
-		f.Where, _ = where.Compile(text)
-	}
+	f.Where, _ = compileWhere(cmd.String("where")) // checked by the option
 	if cmd.IsSet("seed") && !cmd.IsSet("top-fraction") {
 		return f, usagef(cmd, "--seed decides among equals of --top-fraction: give both")
 	}
@@ -308,7 +281,7 @@ func (a *app) withSource(ctx context.Context, cmd *cli.Command, out *dataset.Out
 	}
 	path := cmd.String("archive")
 	switch {
-	case path != "" && (direct || cmd.Count("store-url") > 0 && os.Getenv("AGL_STORE_URL") == ""):
+	case path != "" && (direct || storeGiven(cmd)):
 		return usagef(cmd, "--archive names another place than --store-url and --mongo-uri: give one")
 	case path != "":
 		out.Store = path

@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/aglq/aglq/algorithm/dataset"
 	"github.com/aglq/aglq/collections/archive"
 	"github.com/aglq/aglq/collections/mongo"
+	"github.com/aglq/aglq/internal/atomicfile"
 	"github.com/aglq/aglq/queue/client"
 )
 
@@ -69,10 +68,16 @@ func directly(cmd *cli.Command) (bool, error) {
 	if !cmd.IsSet("mongo-uri") {
 		return false, nil
 	}
-	if cmd.Count("store-url") > 0 && os.Getenv("AGL_STORE_URL") == "" {
+	if storeGiven(cmd) {
 		return false, usagef(cmd, "--store-url and --mongo-uri name two places: give one")
 	}
 	return true, nil
+}
+
+// storeGiven tells whether --store-url names a store that its variable does not: what the
+// environment says gives way to other options, what the command line says does not.
+func storeGiven(cmd *cli.Command) bool {
+	return cmd.IsSet("store-url") && cmd.String("store-url") != os.Getenv("AGL_STORE_URL")
 }
 
 // openPlace opens the database that the options name.
@@ -99,40 +104,16 @@ func (a *app) export(ctx context.Context, cmd *cli.Command) error {
 	if name == "-" {
 		counts, err = write(a.stdout)
 	} else {
-		counts, err = exportFile(name, write)
+		err = atomicfile.Write(name, ".partial", func(w io.Writer) (err error) {
+			counts, err = write(w)
+			return err
+		})
 	}
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stderr, "exported %s\n", counts)
 	return nil
-}
-
-// exportFile gives a file its name when it is complete and on disk.
-func exportFile(name string, write func(io.Writer) (archive.Counts, error)) (archive.Counts, error) {
-	partial := name + ".partial"
-	file, err := os.Create(partial)
-	if err != nil {
-		return archive.Counts{}, err
-	}
-	counts, err := write(file)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return counts, errors.Join(err, os.Remove(partial))
-	}
-	if err := os.Rename(partial, name); err != nil {
-		return counts, err
-	}
-	if dir, err := os.Open(filepath.Dir(name)); err == nil { // so that the name is on disk too
-		_ = dir.Sync()
-		dir.Close()
-	}
-	return counts, nil
 }
 
 func (a *app) exportDatabase(ctx context.Context, cmd *cli.Command, w io.Writer) (archive.Counts, error) {

@@ -285,6 +285,8 @@ func local(lists ...[]cli.Flag) []cli.Flag {
 			f.Local = true
 		case *cli.BoolFlag:
 			f.Local = true
+		case *textsFlag:
+			f.Local = true
 		case *secondsFlag:
 			f.Local = true
 		case *bytesFlag:

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"math"
-	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -24,8 +21,8 @@ func (a *app) reportCommand() *cli.Command {
 			},
 			storeURLFlag(),
 			&secondsFlag{Name: "duration", Value: 5 * time.Minute, Usage: "`SECONDS` to report on"},
-			&cli.StringFlag{Name: "start", Validator: validTime, DefaultText: "--duration before the end", Usage: "`TIME` at which the report begins, as 2026-01-31T12:00:00Z or Unix seconds; with --prometheus"},
-			&cli.StringFlag{Name: "end", Validator: validTime, DefaultText: "now", Usage: "`TIME` at which the report ends; with --prometheus"},
+			momentFlag("start", "--duration before the end", "with --prometheus: `TIME` at which the report begins"),
+			momentFlag("end", "now", "with --prometheus: `TIME` at which the report ends"),
 			&secondsFlag{Name: "timeout", Value: 10 * time.Second, Usage: "`SECONDS` that one request may take"},
 			figuresFlag(),
 		},
@@ -50,31 +47,11 @@ func (a *app) printReport(ctx context.Context, cmd *cli.Command) error {
 	if o.Prometheus != "" && !cmd.IsSet("store-url") {
 		o.StoreURL = "" // the totals of a store that nobody named
 	}
-	o.Start, _ = parseTime(cmd.String("start")) // checked by the options
-	o.End, _ = parseTime(cmd.String("end"))
+	now := time.Now()
+	o.Start, o.End = moment(cmd, "start", now), moment(cmd, "end", now)
 	found, err := promreport.Run(ctx, o)
 	if err != nil {
 		return err
 	}
 	return a.showOutcome(cmd, found)
-}
-
-func validTime(text string) error {
-	_, err := parseTime(text)
-	return err
-}
-
-// parseTime reads a time; "" is none.
-func parseTime(text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if s, err := strconv.ParseFloat(text, 64); err == nil && s > 0 && s < math.MaxInt64/1e9 {
-		return time.Unix(0, int64(s*1e9)), nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return t, fmt.Errorf("it must be a time, as 2026-01-31T12:00:00Z, or Unix seconds")
-	}
-	return t, nil
 }

@@ -17,9 +17,9 @@ func (a *app) requeueCommand() *cli.Command {
 	more := []cli.Flag{
 		&cli.BoolFlag{Name: "force", Usage: "requeue also rollouts that a worker holds; what it still reports of them is fenced off"},
 		&cli.BoolFlag{Name: "as-new", Usage: "leave them as they are, and enqueue new rollouts with their input, mode, resources, config and metadata"},
-		&cli.StringSliceFlag{
+		&textsFlag{
 			Name: "metadata", Validator: eachAssignment,
-			Usage: "with --as-new: `NAME=VALUE` for the metadata of the new ones; JSON, or else a text; repeat it or use commas",
+			Usage: "with --as-new: `NAME=VALUE` for the metadata of the new ones; JSON, or else a text; repeat it for more",
 		},
 	}
 	refuse := func(cmd *cli.Command, r *queue.Rollout) string {
@@ -35,7 +35,13 @@ func (a *app) requeueCommand() *cli.Command {
 		}
 		return ""
 	}
-	return a.changeCommand("requeue", "put rollouts that have ended into the queue again", refuse,
+	check := func(cmd *cli.Command) error {
+		if cmd.IsSet("metadata") && !cmd.Bool("as-new") {
+			return usagef(cmd, "--metadata is for new rollouts: give --as-new too")
+		}
+		return nil
+	}
+	return a.changeCommand("requeue", "put rollouts that have ended into the queue again", check, refuse,
 		func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.Rollout) (string, error) {
 			if !cmd.Bool("as-new") {
 				return "requeued", setStatus(ctx, s, r, queue.RolloutRequeuing)

@@ -61,6 +61,24 @@ func TestWorkerIDs(t *testing.T) {
 	}
 }
 
+func TestMoments(t *testing.T) {
+	now := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"": {}, "2026-01-31T12:00:00Z": time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC),
+		"2026-01-31": time.Date(2026, 1, 31, 0, 0, 0, 0, time.Local), "1700000000.5": time.Unix(1700000000, 5e8),
+		"2h": now.Add(-2 * time.Hour), "500ms": now.Add(-time.Second / 2),
+	} {
+		if got, err := parseMoment(text, now); !got.Equal(want) || err != nil {
+			t.Errorf("parseMoment(%q) = %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"yesterday", "-2h", "-5", "0", "NaN", "Inf", "1e300", "2026-02-30", "12:00"} {
+		if got, err := parseMoment(text, now); err == nil {
+			t.Errorf("parseMoment(%q) = %v without an error", text, got)
+		}
+	}
+}
+
 func TestSeconds(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"30": 30 * time.Second, "0.5": 500 * time.Millisecond, "0": 0, "500ms": 500 * time.Millisecond, "2m": 2 * time.Minute,

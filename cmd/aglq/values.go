@@ -3,11 +3,14 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/aglq/aglq/queue"
 )
 
 // secondsFlag is an option of a time: seconds, or a number with a unit.
@@ -54,6 +57,81 @@ func parseSeconds(text string) (time.Duration, error) {
 	}
 	return d, nil
 }
+
+// momentFlag is an option of a time, in any of the forms of parseMoment; none is what
+// its absence means.
+func momentFlag(name, none, usage string) cli.Flag {
+	return &cli.StringFlag{
+		Name: name, DefaultText: none, Usage: usage + ", as 2026-01-31T12:00:00Z, 2026-01-31, Unix seconds, or how long ago, as 2h",
+		Validator: func(text string) error {
+			_, err := parseMoment(text, time.Now())
+			return err
+		},
+	}
+}
+
+// moment is the time that an option names; zero where it is not given.
+func moment(cmd *cli.Command, name string, now time.Time) time.Time {
+	t, _ := parseMoment(cmd.String(name), now) // checked by the option
+	return t
+}
+
+// since is the time of --since in Unix seconds, 0 where it is not given.
+func since(cmd *cli.Command) float64 {
+	t := moment(cmd, "since", time.Now())
+	if t.IsZero() {
+		return 0
+	}
+	return queue.Seconds(t)
+}
+
+// parseMoment reads a time: RFC 3339, a date, which begins at midnight of the local
+// time, Unix seconds, or a time with a unit before now. "" is the zero time.
+func parseMoment(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	if t, err := time.ParseInLocation(time.DateOnly, text, time.Local); err == nil {
+		return t, nil
+	}
+	if s, err := strconv.ParseFloat(text, 64); err == nil {
+		if s > 0 && s < math.MaxInt64/1e9 {
+			return time.Unix(0, int64(s*1e9)), nil
+		}
+	} else if d, err := parseSeconds(text); err == nil {
+		return now.Add(-d), nil
+	}
+	return time.Time{}, fmt.Errorf("it must be a time, as 2026-01-31T12:00:00Z, a date, as 2026-01-31, Unix seconds, or how long ago, as 2h")
+}
+
+// textsFlag is an option that may be repeated, and whose values may have commas.
+type textsFlag = cli.FlagBase[[]string, cli.NoConfig, textsValue]
+
+type textsValue struct{ list *[]string }
+
+// Create implements cli.ValueCreator.
+func (textsValue) Create(v []string, p *[]string, _ cli.NoConfig) cli.Value {
+	*p = slices.Clone(v)
+	return &textsValue{p}
+}
+
+// ToString implements cli.ValueCreator.
+func (textsValue) ToString(list []string) string { return strings.Join(list, " ") }
+
+// Set implements cli.Value.
+func (v *textsValue) Set(text string) error {
+	*v.list = append(*v.list, text)
+	return nil
+}
+
+// Get implements cli.Value.
+func (v *textsValue) Get() any { return *v.list }
+
+// String implements cli.Value.
+func (v *textsValue) String() string { return v.ToString(*v.list) }
 
 // bytesFlag is an option of a size: bytes, or a number with a unit.
 type bytesFlag = cli.FlagBase[int64, cli.NoConfig, bytesValue]
