@@ -94,79 +94,97 @@ var spanPlaces = func() (at [spanMembers]loc) {
 
 var statusCodes = []string{"UNSET", "OK", "ERROR"}
 
-// span reads a span into memory of its own: its JSON parts are cut from one
-// array. All members are required, null or not.
+// span reads a span into memory of its own. All members are required, null or not.
 func (v *checker) span(body rawjson.Value) queue.Span {
-	var given [spanMembers]rawjson.Value
-	extra := []byte(nil)
+	r := spanReader{checker: v, body: body}
+	r.sort()
+	s := queue.Span{RolloutID: r.text(spanRollout), AttemptID: r.text(spanAttempt), SequenceID: r.sequence()}
+	s.TraceID, s.SpanID = r.text(spanTrace), r.text(spanID)
+	if x := r.need(spanParentID); x != nil {
+		s.ParentID = v.optText(&spanPlaces[spanParentID], x)
+	}
+	s.Name = r.text(spanName)
+	r.parts(&s)
+	s.StartTime, s.EndTime = r.time(spanStart), r.time(spanEnd)
+	if r.extra != nil {
+		s.Extra = append(r.extra, '}')
+	}
+	return s
+}
+
+// spanReader reads the members of a span.
+type spanReader struct {
+	*checker
+	body  rawjson.Value
+	given [spanMembers]rawjson.Value
+	extra []byte // an object of the members that are not declared, still open
+}
+
+// sort tells the members of the body apart.
+func (r *spanReader) sort() {
 members:
-	for key, x := range body.Members() {
+	for key, x := range r.body.Members() {
 		for i, name := range spanNames {
 			if string(key) == name {
-				given[i] = x
+				r.given[i] = x
 				continue members
 			}
 		}
-		extra = rawjson.AppendMember(extra, key, v.payload(x))
+		r.extra = rawjson.AppendMember(r.extra, key, r.payload(x))
 	}
-	text := func(i int) string {
-		if given[i] == nil {
-			v.missing(&spanPlaces[i], body)
-			return ""
-		}
-		return v.text(&spanPlaces[i], given[i])
-	}
-	s := queue.Span{RolloutID: text(spanRollout), AttemptID: text(spanAttempt)}
-	if given[spanSequence] == nil {
-		v.missing(&spanPlaces[spanSequence], body)
-	} else if s.SequenceID = v.int(&spanPlaces[spanSequence], given[spanSequence]); s.SequenceID == queue.NumberOnArrival {
-		v.fail(&spanPlaces[spanSequence], "int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size",
-			given[spanSequence], "")
-	}
-	s.TraceID, s.SpanID = text(spanTrace), text(spanID)
-	if given[spanParentID] == nil {
-		v.missing(&spanPlaces[spanParentID], body)
-	} else {
-		s.ParentID = v.optText(&spanPlaces[spanParentID], given[spanParentID])
-	}
-	s.Name = text(spanName)
+}
 
+// need is a member, nil where it is missing.
+func (r *spanReader) need(i int) rawjson.Value {
+	if r.given[i] == nil {
+		r.missing(&spanPlaces[i], r.body)
+	}
+	return r.given[i]
+}
+
+func (r *spanReader) text(i int) string {
+	x := r.need(i)
+	if x == nil {
+		return ""
+	}
+	return r.checker.text(&spanPlaces[i], x)
+}
+
+func (r *spanReader) sequence() int64 {
+	x := r.need(spanSequence)
+	if x == nil {
+		return 0
+	}
+	n := r.int(&spanPlaces[spanSequence], x)
+	if n == queue.NumberOnArrival {
+		r.fail(&spanPlaces[spanSequence], "int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size", x, "")
+	}
+	return n
+}
+
+func (r *spanReader) time(i int) *float64 {
+	x := r.need(i)
+	if x == nil {
+		return nil
+	}
+	return r.optFloat(&spanPlaces[i], x)
+}
+
+// parts reads the members that stay JSON. They are cut from one array.
+func (r *spanReader) parts(s *queue.Span) {
 	buf := buffers.Get().(*[]byte)
 	defer putBuffer(buf)
 	out := (*buf)[:0]
 	var ends [spanMembers]int
 	for _, i := range [...]int{spanStatus, spanAttributes, spanEvents, spanLinks, spanContext, spanParent, spanResource} {
-		if given[i] == nil {
-			v.missing(&spanPlaces[i], body)
-			continue
-		}
-		switch i {
-		case spanStatus:
-			out = v.traceStatus(&spanPlaces[i], given[i], out)
-		case spanAttributes:
-			out = v.attributes(&spanPlaces[i], given[i], out)
-		case spanEvents:
-			out = v.listOf(&spanPlaces[i], given[i], out, v.event)
-		case spanLinks:
-			out = v.listOf(&spanPlaces[i], given[i], out, v.link)
-		case spanContext, spanParent:
-			out = v.optSpanContext(&spanPlaces[i], given[i], out)
-		case spanResource:
-			out = v.otelResource(&spanPlaces[i], given[i], out)
+		if x := r.need(i); x != nil {
+			out = r.part(i, x, out)
 		}
 		ends[i] = len(out)
 	}
-	times := [2]**float64{&s.StartTime, &s.EndTime}
-	for n, i := range [...]int{spanStart, spanEnd} {
-		if given[i] == nil {
-			v.missing(&spanPlaces[i], body)
-			continue
-		}
-		*times[n] = v.optFloat(&spanPlaces[i], given[i])
-	}
 	*buf = out
-	if len(v.problems) > 0 {
-		return s
+	if len(r.problems) > 0 {
+		return
 	}
 	own := rawjson.Value(bytes.Clone(out))
 	from := 0
@@ -177,10 +195,24 @@ members:
 	}
 	s.Status, s.Attributes, s.Events, s.Links = cut(spanStatus), cut(spanAttributes), cut(spanEvents), cut(spanLinks)
 	s.Context, s.Parent, s.Resource = cut(spanContext), cut(spanParent), cut(spanResource)
-	if extra != nil {
-		s.Extra = append(extra, '}')
+}
+
+// part appends one of them.
+func (r *spanReader) part(i int, x rawjson.Value, out []byte) []byte {
+	at := &spanPlaces[i]
+	switch i {
+	case spanStatus:
+		return r.traceStatus(at, x, out)
+	case spanAttributes:
+		return r.attributes(at, x, out)
+	case spanEvents:
+		return r.listOf(at, x, out, r.event)
+	case spanLinks:
+		return r.listOf(at, x, out, r.link)
+	case spanResource:
+		return r.otelResource(at, x, out)
 	}
-	return s
+	return r.optSpanContext(at, x, out) // the span's own, or its parent's
 }
 
 // extras appends the members of x that are not declared, and closes the object.
