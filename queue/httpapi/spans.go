@@ -96,32 +96,32 @@ var statusCodes = []string{"UNSET", "OK", "ERROR"}
 
 // span reads a span into memory of its own. All members are required, null or not.
 func (v *checker) span(body rawjson.Value) queue.Span {
-	r := spanReader{checker: v, body: body}
-	r.sort()
-	s := queue.Span{RolloutID: r.text(spanRollout), AttemptID: r.text(spanAttempt), SequenceID: r.sequence()}
-	s.TraceID, s.SpanID = r.text(spanTrace), r.text(spanID)
-	if x := r.need(spanParentID); x != nil {
+	r := spanReader{body: body}
+	r.sort(v)
+	s := queue.Span{RolloutID: r.text(v, spanRollout), AttemptID: r.text(v, spanAttempt), SequenceID: r.sequence(v)}
+	s.TraceID, s.SpanID = r.text(v, spanTrace), r.text(v, spanID)
+	if x := r.need(v, spanParentID); x != nil {
 		s.ParentID = v.optText(&spanPlaces[spanParentID], x)
 	}
-	s.Name = r.text(spanName)
-	r.parts(&s)
-	s.StartTime, s.EndTime = r.time(spanStart), r.time(spanEnd)
+	s.Name = r.text(v, spanName)
+	r.parts(v, &s)
+	s.StartTime, s.EndTime = r.time(v, spanStart), r.time(v, spanEnd)
 	if r.extra != nil {
 		s.Extra = append(r.extra, '}')
 	}
 	return s
 }
 
-// spanReader reads the members of a span.
+// spanReader reads the members of a span. The checker is a parameter of its methods: one
+// that a structure points to would not stay on the stack.
 type spanReader struct {
-	*checker
 	body  rawjson.Value
 	given [spanMembers]rawjson.Value
 	extra []byte // an object of the members that are not declared, still open
 }
 
 // sort tells the members of the body apart.
-func (r *spanReader) sort() {
+func (r *spanReader) sort(v *checker) {
 members:
 	for key, x := range r.body.Members() {
 		for i, name := range spanNames {
@@ -130,60 +130,60 @@ members:
 				continue members
 			}
 		}
-		r.extra = rawjson.AppendMember(r.extra, key, r.payload(x))
+		r.extra = rawjson.AppendMember(r.extra, key, v.payload(x))
 	}
 }
 
 // need is a member, nil where it is missing.
-func (r *spanReader) need(i int) rawjson.Value {
+func (r *spanReader) need(v *checker, i int) rawjson.Value {
 	if r.given[i] == nil {
-		r.missing(&spanPlaces[i], r.body)
+		v.missing(&spanPlaces[i], r.body)
 	}
 	return r.given[i]
 }
 
-func (r *spanReader) text(i int) string {
-	x := r.need(i)
+func (r *spanReader) text(v *checker, i int) string {
+	x := r.need(v, i)
 	if x == nil {
 		return ""
 	}
-	return r.checker.text(&spanPlaces[i], x)
+	return v.text(&spanPlaces[i], x)
 }
 
-func (r *spanReader) sequence() int64 {
-	x := r.need(spanSequence)
+func (r *spanReader) sequence(v *checker) int64 {
+	x := r.need(v, spanSequence)
 	if x == nil {
 		return 0
 	}
-	n := r.int(&spanPlaces[spanSequence], x)
+	n := v.int(&spanPlaces[spanSequence], x)
 	if n == queue.NumberOnArrival {
-		r.fail(&spanPlaces[spanSequence], "int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size", x, "")
+		v.fail(&spanPlaces[spanSequence], "int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size", x, "")
 	}
 	return n
 }
 
-func (r *spanReader) time(i int) *float64 {
-	x := r.need(i)
+func (r *spanReader) time(v *checker, i int) *float64 {
+	x := r.need(v, i)
 	if x == nil {
 		return nil
 	}
-	return r.optFloat(&spanPlaces[i], x)
+	return v.optFloat(&spanPlaces[i], x)
 }
 
 // parts reads the members that stay JSON. They are cut from one array.
-func (r *spanReader) parts(s *queue.Span) {
+func (r *spanReader) parts(v *checker, s *queue.Span) {
 	buf := buffers.Get().(*[]byte)
 	defer putBuffer(buf)
 	out := (*buf)[:0]
 	var ends [spanMembers]int
 	for _, i := range [...]int{spanStatus, spanAttributes, spanEvents, spanLinks, spanContext, spanParent, spanResource} {
-		if x := r.need(i); x != nil {
-			out = r.part(i, x, out)
+		if x := r.need(v, i); x != nil {
+			out = r.part(v, i, x, out)
 		}
 		ends[i] = len(out)
 	}
 	*buf = out
-	if len(r.problems) > 0 {
+	if len(v.problems) > 0 {
 		return
 	}
 	own := rawjson.Value(bytes.Clone(out))
@@ -198,21 +198,21 @@ func (r *spanReader) parts(s *queue.Span) {
 }
 
 // part appends one of them.
-func (r *spanReader) part(i int, x rawjson.Value, out []byte) []byte {
+func (r *spanReader) part(v *checker, i int, x rawjson.Value, out []byte) []byte {
 	at := &spanPlaces[i]
 	switch i {
 	case spanStatus:
-		return r.traceStatus(at, x, out)
+		return v.traceStatus(at, x, out)
 	case spanAttributes:
-		return r.attributes(at, x, out)
+		return v.attributes(at, x, out)
 	case spanEvents:
-		return r.listOf(at, x, out, r.event)
+		return v.listOf(at, x, out, v.event)
 	case spanLinks:
-		return r.listOf(at, x, out, r.link)
+		return v.listOf(at, x, out, v.link)
 	case spanResource:
-		return r.otelResource(at, x, out)
+		return v.otelResource(at, x, out)
 	}
-	return r.optSpanContext(at, x, out) // the span's own, or its parent's
+	return v.optSpanContext(at, x, out) // the span's own, or its parent's
 }
 
 // extras appends the members of x that are not declared, and closes the object.
