@@ -2,7 +2,7 @@
 // workers, the algorithms, and the tools to look into them.
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage, 130 and 143 ended by SIGINT and
-// SIGTERM.
+// SIGTERM; else that of the command which export --train-cmd runs.
 package main
 
 import (
