@@ -19,9 +19,11 @@ func (s *Store) Wait(ctx context.Context, ids []string, timeout time.Duration) (
 	if len(distinct) == 0 {
 		return []queue.Rollout{}, nil
 	}
-	if timeout == 0 {
-		done, _, err := s.backend.Finished(ctx, distinct)
-		return inOrder(ids, done), err
+	if timeout == 0 || !s.backend.Shared() { // a look costs less than to listen
+		done, pending, err := s.backend.Finished(ctx, distinct)
+		if err != nil || pending == 0 || timeout == 0 {
+			return inOrder(ids, done), err
+		}
 	}
 	var expired <-chan time.Time
 	if timeout > 0 {
