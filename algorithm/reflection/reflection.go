@@ -63,7 +63,10 @@ type Config struct {
 	Since float64
 	Once  bool // end when no rollout is unfinished
 	// Target is the id of the resources that the heuristics are for: Run when "".
-	Target        string
+	Target string
+	// Lessons is how many of the latest verdicts of other runs, on the rollouts of
+	// Where, to begin with: each gives two heuristics, once in the life of Run.
+	Lessons       int
 	AutoApply     bool // promote proposals at once
 	MaxHeuristics int
 	// Threshold is the score below which a rollout is a hard case; a negative one
@@ -110,8 +113,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Critic == nil {
 		return c, queue.Errorf(queue.Invalid, "there is no critic")
 	}
-	if min(c.MaxGenerations, c.MaxHeuristics) < 0 {
-		return c, queue.Errorf(queue.Invalid, "generations and heuristics cannot be fewer than none")
+	if min(c.MaxGenerations, c.MaxHeuristics, c.Lessons) < 0 {
+		return c, queue.Errorf(queue.Invalid, "generations, heuristics and lessons cannot be fewer than none")
 	}
 	return c, nil
 }
@@ -140,8 +143,12 @@ func Run(ctx context.Context, client *algorithm.Client, config Config) (Summary,
 	if r.run, err = client.FindRun(ctx, config.Run); err != nil {
 		return Summary{}, err
 	}
-	if err := r.load(ctx); err != nil {
-		return Summary{}, err
+	known, err := r.load(ctx)
+	if err == nil && !known && r.Lessons > 0 {
+		err = r.learn(ctx)
+	}
+	if err != nil {
+		return r.summary, err
 	}
 	w := client.Watch(algorithm.WatchOptions{Since: max(r.mark, r.Since), Once: r.Once, Want: func(rollout *queue.Rollout) bool {
 		return rollout.Metadata.Get(guardKey).IsNull()
@@ -174,29 +181,34 @@ type cursor struct {
 	Since float64 `json:"since"`
 }
 
-func (r *reflector) load(ctx context.Context) error {
+// load reads the watermark, and reports whether there is one.
+func (r *reflector) load(ctx context.Context) (bool, error) {
 	set, err := r.client.Store.Resources(ctx, r.cursorID())
 	if err != nil {
-		return fmt.Errorf("looking for reflection %s: %w", r.Run, err)
+		return false, fmt.Errorf("looking for reflection %s: %w", r.Run, err)
 	}
 	if set == nil {
-		return nil
+		return false, nil
 	}
 	var c cursor
 	if _, err := algorithm.ReadState(set.Resources.Get(cursorName), &c); err != nil {
-		return queue.Wrap(queue.Conflict, err, "resources "+r.cursorID()+" are of somebody else; choose another name for the run")
+		return false, queue.Wrap(queue.Conflict, err, "resources "+r.cursorID()+" are of somebody else; choose another name for the run")
 	}
 	r.mark = c.Since
-	return nil
+	return true, nil
 }
 
-// save stores the watermark. It stays at the first rollout that the critic failed on,
-// so that a later process asks again.
+// save stores the watermark if it moved. It stays at the first rollout that the critic
+// failed on, so that a later process asks again.
 func (r *reflector) save(ctx context.Context, mark float64, every time.Duration) error {
 	mark = min(mark, r.unjudged)
 	if mark <= r.mark || time.Since(r.saved) < every {
 		return nil
 	}
+	return r.store(ctx, mark)
+}
+
+func (r *reflector) store(ctx context.Context, mark float64) error {
 	v, err := algorithm.StateResource(cursor{mark})
 	if err != nil {
 		return err
@@ -221,16 +233,22 @@ func fileable(a *queue.Attempt) bool {
 	return a != nil && a.Status != queue.AttemptUnresponsive && a.Status != queue.AttemptPreparing
 }
 
+// wanted reports whether a rollout is one of those that Where selects.
+func (r *reflector) wanted(rollout *queue.AttemptedRollout, spans []queue.Span) bool {
+	if r.Where == nil {
+		return true
+	}
+	met, err := r.Where.Match(rollout, spans)
+	if err != nil {
+		r.Logger.Warn("a rollout is passed over", "rollout_id", rollout.RolloutID, "error", err)
+	}
+	return met
+}
+
 // reflect judges a rollout. The verdict, which says that it is done, comes last.
 func (r *reflector) reflect(ctx context.Context, result *algorithm.Result) error {
-	if r.Where != nil {
-		met, err := r.Where.Match(&queue.AttemptedRollout{Rollout: result.Rollout, Attempt: result.Attempt}, result.Spans)
-		if err != nil {
-			r.Logger.Warn("a rollout is passed over", "rollout_id", result.Rollout.RolloutID, "error", err)
-		}
-		if !met {
-			return nil
-		}
+	if !r.wanted(&queue.AttemptedRollout{Rollout: result.Rollout, Attempt: result.Attempt}, result.Spans) {
+		return nil
 	}
 	if result.Attempt != nil {
 		done := r.spanID(result, 0)
@@ -281,8 +299,7 @@ func heuristicKey(rolloutID string, i int) string {
 	return fmt.Sprintf("heuristic_from_rollout_%s_%d", rolloutID, i)
 }
 
-// propose stores the first suggestions as a proposal, and promotes it if that is
-// wanted.
+// propose offers the first suggestions.
 func (r *reflector) propose(ctx context.Context, e Evaluation, v *Verdict) error {
 	if len(e.Suggestions) == 0 {
 		return nil
@@ -292,30 +309,37 @@ func (r *reflector) propose(ctx context.Context, e Evaluation, v *Verdict) error
 		p.Heuristics = append(p.Heuristics, Heuristic{heuristicKey(v.RolloutID, i), s.Text, v.RolloutID, s.Reason})
 	}
 	v.Proposal = "." + r.Run + "-proposal-" + v.RolloutID
+	var err error
+	v.Applied, err = r.offer(ctx, v.Proposal, v.RolloutID, p)
+	return err
+}
+
+// offer stores a proposal under an id, and promotes it if that is wanted; source, of
+// which it comes, names its trial. It reports whether the heuristics changed.
+func (r *reflector) offer(ctx context.Context, id, source string, p Record) (applied bool, err error) {
 	r.summary.Proposals++
-	if _, err := put(ctx, r.client.Store, v.Proposal, p, rawjson.EmptyObject); err != nil || !r.AutoApply {
-		return err
+	if _, err := put(ctx, r.client.Store, id, p, rawjson.EmptyObject); err != nil || !r.AutoApply {
+		return false, err
 	}
 	next, changed, err := promoted(ctx, r.client.Store, p, r.Target, r.MaxHeuristics)
 	if err != nil || !changed {
-		return err
+		return false, err
 	}
 	if len(r.Val) > 0 {
-		better, err := r.guard(ctx, v.RolloutID, &next)
+		better, err := r.guard(ctx, source, &next)
 		if err != nil || !better {
-			return err
+			return false, err
 		}
 	}
 	if err := publish(ctx, r.client.Store, next); err != nil {
-		return err
+		return false, err
 	}
-	v.Applied = true
 	r.summary.Applied++
-	return nil
+	return true, nil
 }
 
 // guard scores heuristics against those that count, on the validation tasks.
-func (r *reflector) guard(ctx context.Context, rolloutID string, next *Record) (better bool, err error) {
+func (r *reflector) guard(ctx context.Context, source string, next *Record) (better bool, err error) {
 	before, base, err := current(ctx, r.client.Store, r.Target)
 	if err != nil {
 		return false, err
@@ -329,16 +353,16 @@ func (r *reflector) guard(ctx context.Context, rolloutID string, next *Record) (
 			return false, err
 		}
 	}
-	trial := "." + r.Run + "-trial-" + rolloutID
+	trial := "." + r.Run + "-trial-" + source
 	if _, err := put(ctx, r.client.Store, trial, *next, base); err != nil {
 		return false, err
 	}
-	if next.Score, err = r.score(ctx, "guard-"+rolloutID, trial); err != nil {
+	if next.Score, err = r.score(ctx, "guard-"+source, trial); err != nil {
 		return false, err
 	}
 	better = next.Score != nil && (before.Score == nil || *next.Score > *before.Score)
 	if !better {
-		r.Logger.Info("heuristics are not applied: they earn no more", "rollout_id", rolloutID, "before", before.Score, "with", next.Score)
+		r.Logger.Info("heuristics are not applied: they earn no more", "source", source, "before", before.Score, "with", next.Score)
 	}
 	return better, nil
 }

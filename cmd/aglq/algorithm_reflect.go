@@ -29,6 +29,10 @@ func (a *app) reflectCommand() *cli.Command {
 			momentFlag("since", "all", "judge only rollouts that started at `TIME` or later"),
 			&cli.BoolFlag{Name: "once", Usage: "end when no rollout is unfinished"},
 			&cli.StringFlag{Name: "heuristics-id", DefaultText: "--run", Usage: "`ID` of the resources that the heuristics go to"},
+			&cli.IntFlag{
+				Name: "lessons", DefaultText: "none", Validator: within(0, math.MaxInt),
+				Usage: "`NUMBER` of the latest verdicts of other runs to begin with, at the first start of the run",
+			},
 			&cli.BoolFlag{Name: "auto-apply", Usage: "apply proposals at once, without waiting for aglq resources promote"},
 			countFlag("max-heuristics", reflection.DefaultMaxHeuristics, "heuristics to keep; the oldest go"),
 			&cli.StringFlag{Name: "val", Usage: "with --auto-apply: `FILE` with a validation task a line; what does not earn strictly more on them is not applied"},
@@ -48,7 +52,7 @@ func (a *app) reflect(ctx context.Context, cmd *cli.Command) error {
 	}
 	config := reflection.Config{
 		Run: cmd.String("run"), Since: since(cmd), Once: cmd.Bool("once"), Target: cmd.String("heuristics-id"),
-		AutoApply: cmd.Bool("auto-apply"), MaxHeuristics: cmd.Int("max-heuristics"), GuardTimeout: cmd.Duration("val-timeout"),
+		Lessons: cmd.Int("lessons"), AutoApply: cmd.Bool("auto-apply"), MaxHeuristics: cmd.Int("max-heuristics"), GuardTimeout: cmd.Duration("val-timeout"),
 		Threshold: cmd.Float("threshold"), RequeueHard: cmd.Bool("requeue-hard"), MaxGenerations: cmd.Int("max-generations"),
 		Rollout: rolloutConfig(cmd), Logger: a.logger(cmd).of("algorithm"),
 	}

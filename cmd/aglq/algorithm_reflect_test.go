@@ -86,6 +86,25 @@ func TestReflectSurvivesKill(t *testing.T) {
 	if !strings.Contains(show, `- take care\n- take your time"`) {
 		t.Errorf("heuristics: %s", show)
 	}
+
+	// Another run begins with what this one learned, once, though it is killed.
+	args = []string{
+		"algorithm", "reflect", "--store-url", url, "--run", "s", "--lessons", "3", "--auto-apply", "--once", "--",
+		"sh", "-c", `cat > /dev/null; echo >> ` + calls + `; echo '{"success": true}'`,
+	}
+	before := judged()
+	p := start(t, nil, args...)
+	until(t, "the critic to judge", func() bool { return judged() > before || p.ended() })
+	p.signal(syscall.SIGKILL)
+	<-p.done
+	start(t, nil, args...).exit(0)
+	if text := aglq(t, url, "resources", "show", ".s-lessons", "--json"); strings.Count(text, "lesson_heuristic_ro-") != 6 {
+		t.Errorf("lessons of three verdicts: %s", text)
+	}
+	if text := aglq(t, url, "resources", "promote", ".s-lessons"); !strings.Contains(text, "s version 1, 2 heuristics") {
+		t.Errorf("the lessons were not applied once: %s", text)
+	}
+
 	var verdict struct{ Proposal string }
 	for _, line := range lines(last.out.String()) {
 		if err := json.Unmarshal([]byte(line), &verdict); err != nil {
