@@ -248,6 +248,10 @@ func (b *Batch) deliver(ctx context.Context, done []queue.Rollout, yield func(Re
 	}
 	b.client.opts.Observer.Harvested(len(results), time.Since(asked))
 	for _, r := range results {
+		if err := ctx.Err(); err != nil { // by what was made of the last one
+			yield(Result{}, err)
+			return false
+		}
 		delete(b.waiting, r.Rollout.RolloutID)
 		b.client.opts.Observer.Delivered(&r)
 		if len(b.waiting) == 0 {

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long tests wait for what must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // process is a running aglq.
 type process struct {

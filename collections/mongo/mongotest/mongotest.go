@@ -88,7 +88,8 @@ func Database(t testing.TB) string {
 	uri := URI(t)
 	name := "aglq_" + strings.ToLower(rand.Text())
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		// A transaction that a test has left behind ends after a minute.
+		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
 		client, err := driver.Connect(options.Client().ApplyURI(uri))
 		if err == nil {
