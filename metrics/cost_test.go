@@ -147,7 +147,11 @@ func TestCostIsFewAllocations(t *testing.T) {
 		for range 50 {
 			l.run(t)
 		}
-		return testing.AllocsPerRun(200, func() { l.run(t) })
+		least := testing.AllocsPerRun(200, func() { l.run(t) })
+		for range 3 { // what else runs in the process allocates too
+			least = min(least, testing.AllocsPerRun(200, func() { l.run(t) }))
+		}
+		return least
 	}
 	off, on := measure(false), measure(true)
 	if cost := on - off; cost > 26 {

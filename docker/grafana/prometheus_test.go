@@ -125,7 +125,7 @@ func TestEveryExpressionReturnsData(t *testing.T) {
 		}
 	}
 	t.Logf("%d expressions", len(open))
-	eventually(t, time.Minute, func() string {
+	eventually(t, 4*time.Minute, func() string {
 		open = slices.DeleteFunc(open, func(at string) bool { return hasData(query(t, server, exprs[at])) })
 		if len(open) > 0 {
 			return fmt.Sprintf("%d expressions return nothing:\n%s", len(open), strings.Join(open, "\n"))
