@@ -24,7 +24,7 @@ func prometheus(t *testing.T, jobs map[string][]string, args ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := "global: {scrape_interval: 1s, scrape_timeout: 1s}\nrule_files: [" + strconv.Quote(rules) + "]\nscrape_configs:\n"
+	config := "global: {scrape_interval: 2s, scrape_timeout: 2s}\nrule_files: [" + strconv.Quote(rules) + "]\nscrape_configs:\n"
 	for job, targets := range jobs {
 		text, err := json.Marshal(targets)
 		if err != nil {
