@@ -1,7 +1,6 @@
 package mongo
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -179,7 +178,10 @@ func (s *section) updateRollouts(put []*item[queue.Record]) (unmade []*item[queu
 		}
 		err = send() // the last one in this goroutine
 	}
-	return unmade, cmp.Or(sending.Wait(), err)
+	if failed := sending.Wait(); failed != nil { // only then is unmade whole
+		err = failed
+	}
+	return unmade, err
 }
 
 const (
