@@ -1,7 +1,6 @@
 package benchmarks
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/aglq/aglq/internal/child"
 )
 
 // Process is a server that the benchmark started.
@@ -20,7 +21,7 @@ type Process struct {
 	PID int
 	cmd *exec.Cmd
 	end chan error
-	log *tail
+	log *child.Tail
 }
 
 // StartServer starts command, in which {port} stands for a free port, and waits
@@ -31,7 +32,7 @@ func StartServer(ctx context.Context, command []string, path string) (*Process, 
 		return nil, err
 	}
 	args := ReplaceAll(command, map[string]string{"{port}": strconv.Itoa(port)})
-	p := &Process{URL: "http://127.0.0.1:" + strconv.Itoa(port), end: make(chan error, 1), log: &tail{}}
+	p := &Process{URL: "http://127.0.0.1:" + strconv.Itoa(port), end: make(chan error, 1), log: &child.Tail{Most: 2000}}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = own()
@@ -49,7 +50,7 @@ func StartServer(ctx context.Context, command []string, path string) (*Process, 
 		select {
 		case err := <-p.end:
 			p.end <- err
-			return nil, fmt.Errorf("%s ended before it served: %v: %s", args[0], err, p.log)
+			return nil, fmt.Errorf("%s ended before it served: %v: %s", args[0], err, p.log.Bytes())
 		case <-ctx.Done():
 			p.Stop()
 			return nil, ctx.Err()
@@ -57,7 +58,7 @@ func StartServer(ctx context.Context, command []string, path string) (*Process, 
 		}
 		if time.Now().After(deadline) {
 			p.Stop()
-			return nil, fmt.Errorf("%s did not answer %s within 60 s: %s", args[0], path, p.log)
+			return nil, fmt.Errorf("%s did not answer %s within 60 s: %s", args[0], path, p.log.Bytes())
 		}
 	}
 }
@@ -107,21 +108,4 @@ func freePort() (int, error) {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// tail keeps the last few kilobytes written to it. Only the goroutine that
-// copies a process's output writes; it is read after the process has ended or
-// failed to start.
-type tail struct{ buf bytes.Buffer }
-
-func (t *tail) Write(p []byte) (int, error) {
-	if t.buf.Len() > 64<<10 {
-		t.buf.Reset()
-	}
-	return t.buf.Write(p)
-}
-
-func (t *tail) String() string {
-	b := t.buf.Bytes()
-	return string(b[max(0, len(b)-2000):])
 }

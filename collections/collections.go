@@ -186,7 +186,8 @@ type Spans interface {
 	// InsertSpans stores spans, each on its own. stored[i] is false when the
 	// attempt of spans[i] already has a span of that id, in the store or earlier
 	// in spans. On an error some may have been stored. When that is [ErrAgain],
-	// stored says which, and the others may be inserted again.
+	// stored says which, and the others may be inserted again: one that the insert
+	// broken off has stored late is stored, and gets the number it has.
 	InsertSpans(ctx context.Context, spans []queue.Span) (stored []bool, err error)
 	// QuerySpans lists spans of one rollout; AttemptID is literal here. Order as
 	// for QueryRollouts, insertion order without a sort.

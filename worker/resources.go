@@ -47,7 +47,7 @@ func (t *Task) LLM() (queue.LLM, error) {
 // NotFound when there is none.
 func (t *Task) PromptTemplate() (queue.PromptTemplate, error) {
 	var p queue.PromptTemplate
-	err := t.first("prompt_template", &p, "prompt_template")
+	err := t.first(queue.PromptType, &p, queue.PromptType)
 	return p, err
 }
 

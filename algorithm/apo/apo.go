@@ -318,7 +318,7 @@ func (s *search) with(template string, state *State) (rawjson.Value, error) {
 			continue
 		case s.name:
 			var err error
-			val, err = rawjson.Marshal(queue.PromptTemplate{ResourceType: promptType, Template: template, Engine: s.engine})
+			val, err = rawjson.Marshal(queue.PromptTemplate{ResourceType: queue.PromptType, Template: template, Engine: s.engine})
 			if err != nil {
 				return nil, err
 			}
@@ -331,7 +331,7 @@ func (s *search) with(template string, state *State) (rawjson.Value, error) {
 			return nil, fmt.Errorf("encoding the state of search %s: %w", s.Run, err)
 		}
 		// jinja renders such JSON as it stands.
-		v, err := rawjson.Marshal(queue.PromptTemplate{ResourceType: promptType, Template: string(text), Engine: Jinja})
+		v, err := rawjson.Marshal(queue.PromptTemplate{ResourceType: queue.PromptType, Template: string(text), Engine: Jinja})
 		if err != nil {
 			return nil, err
 		}

@@ -171,7 +171,7 @@ func unwrap(answer string) string {
 // PromptOf finds the first prompt template among resources and its name.
 func PromptOf(resources rawjson.Value) (name string, prompt queue.PromptTemplate, err error) {
 	for key, val := range resources.Members() {
-		if val.Get("resource_type").Text() != promptType {
+		if val.Get("resource_type").Text() != queue.PromptType {
 			continue
 		}
 		if err := json.Unmarshal(val, &prompt); err != nil {
@@ -181,5 +181,3 @@ func PromptOf(resources rawjson.Value) (name string, prompt queue.PromptTemplate
 	}
 	return "", prompt, queue.Errorf(queue.Invalid, "there is no prompt template among the resources")
 }
-
-const promptType = "prompt_template"

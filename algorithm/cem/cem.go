@@ -210,7 +210,7 @@ func (s *search) publish(ctx context.Context) error {
 		return fmt.Errorf("encoding the state of search %s: %w", s.Run, err)
 	}
 	resources, err := rawjson.Marshal(map[string]queue.PromptTemplate{
-		ResourceName: {ResourceType: "prompt_template", Template: string(text), Engine: "jinja"},
+		ResourceName: {ResourceType: queue.PromptType, Template: string(text), Engine: "jinja"},
 	})
 	if err != nil {
 		return err

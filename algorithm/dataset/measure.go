@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -213,7 +212,7 @@ func ExecMeasure(command string, timeout time.Duration) func(ctx context.Context
 			ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the measure took longer than %s", timeout))
 			defer cancel()
 		}
-		stdout, stderr := &bounded{most: answerMost}, &bounded{most: 4 << 10}
+		stdout, stderr := &child.Head{Most: answerMost}, &child.Tail{Most: 4 << 10}
 		state, err := child.Run(ctx, exec.Command("sh", "-c", command), child.Options{
 			Feed: child.Input(question), Stdout: stdout, Stderr: stderr, Grace: measureGrace,
 		})
@@ -223,9 +222,9 @@ func ExecMeasure(command string, timeout time.Duration) func(ctx context.Context
 		case err != nil:
 			return Verdict{}, fmt.Errorf("starting the measure: %w", err)
 		case !state.Success():
-			return Verdict{}, fmt.Errorf("the measure failed: %s%s", state, lastLine(stderr.String()))
+			return Verdict{}, fmt.Errorf("the measure failed: %s%s", state, lastLine(string(stderr.Bytes())))
 		}
-		if stdout.over {
+		if stdout.Over {
 			return Verdict{}, fmt.Errorf("the measure printed more than %d bytes", answerMost)
 		}
 		return ParseVerdict(stdout.Bytes())
@@ -257,19 +256,4 @@ func ParseVerdict(text []byte) (Verdict, error) {
 		return Verdict{}, fmt.Errorf("the measure answered %.80q; score must be a finite number", v)
 	}
 	return out, nil
-}
-
-// bounded keeps what fits.
-type bounded struct {
-	bytes.Buffer
-	most int
-	over bool
-}
-
-// Write implements io.Writer.
-func (b *bounded) Write(p []byte) (int, error) {
-	room := min(b.most-b.Len(), len(p))
-	b.over = b.over || room < len(p)
-	b.Buffer.Write(p[:room])
-	return len(p), nil
 }

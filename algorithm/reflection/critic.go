@@ -125,7 +125,7 @@ func ProgramCritic(command []string, timeout time.Duration) (Critic, error) {
 		if err != nil {
 			return Evaluation{}, fmt.Errorf("writing a rollout for the critic: %w", err)
 		}
-		var stdout, stderr bounded
+		stdout, stderr := child.Tail{Most: 1 << 20}, child.Tail{Most: 500}
 		state, err := child.Run(ctx, exec.Command(command[0], command[1:]...), child.Options{
 			Feed: child.Input(text), Stdout: &stdout, Stderr: &stderr, Grace: 5 * time.Second,
 		})
@@ -135,25 +135,11 @@ func ProgramCritic(command []string, timeout time.Duration) (Critic, error) {
 		case ctx.Err() != nil:
 			return Evaluation{}, context.Cause(ctx)
 		case !state.Success():
-			return Evaluation{}, fmt.Errorf("the critic ended with %s: %s", state, bytes.TrimSpace(stderr.tail(500)))
+			return Evaluation{}, fmt.Errorf("the critic ended with %s: %s", state, bytes.TrimSpace(stderr.Bytes()))
 		}
-		return ParseEvaluation(stdout.buf)
+		return ParseEvaluation(stdout.Bytes())
 	}, nil
 }
-
-// bounded keeps the last mebibyte or so of what is written to it.
-type bounded struct{ buf []byte }
-
-// Write implements io.Writer.
-func (b *bounded) Write(p []byte) (int, error) {
-	const most = 1 << 20
-	if b.buf = append(b.buf, p...); len(b.buf) > 2*most {
-		b.buf = append([]byte{}, b.buf[len(b.buf)-most:]...)
-	}
-	return len(p), nil
-}
-
-func (b *bounded) tail(n int) []byte { return b.buf[max(0, len(b.buf)-n):] }
 
 // question asks a model for an evaluation.
 const question = `You are the critic of an agent. Below is one task that it worked on: the input, how the attempt ended, the reward it earned (if any), and what was said.

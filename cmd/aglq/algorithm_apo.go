@@ -166,7 +166,7 @@ func apoResources(ctx context.Context, cmd *cli.Command, s *client.Client) (rawj
 		return nil, err
 	}
 	prompt, err := rawjson.Marshal(queue.PromptTemplate{
-		ResourceType: "prompt_template", Template: strings.TrimRight(string(text), "\r\n"), Engine: cmd.String("engine"),
+		ResourceType: queue.PromptType, Template: strings.TrimRight(string(text), "\r\n"), Engine: cmd.String("engine"),
 	})
 	if err != nil {
 		return nil, err

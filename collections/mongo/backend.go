@@ -34,6 +34,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/recent"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -94,13 +95,14 @@ type Backend struct {
 	spansTo  *driver.Collection // under the concern that spans are written with
 	retrying chan struct{}      // held by a section that runs again
 
-	knownRollouts cache[queue.Record]
-	knownWorkers  cache[queue.Worker]
+	knownRollouts recent.Memory[string, cached[queue.Record]]
+	knownWorkers  recent.Memory[string, cached[queue.Worker]]
 	ended         ended
-	recalled      cache[endOf] // the ends that this process has recalled
+	recalled      recent.Memory[string, endOf] // the ends that this process has recalled
 	moved         moved
 	countersMet   met
 	receiptsMet   met
+	doubtful      recent.Memory[string, int64] // spans whose insert was broken off: by _id, the number it was made under
 }
 
 var _ collections.Backend = (*Backend)(nil)
@@ -170,6 +172,9 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 		id:        rand.Int64(),
 		writer:    newWriter(),
 	}
+	b.knownRollouts.Limit, b.knownWorkers.Limit, b.recalled.Limit = cacheLimit, cacheLimit, cacheLimit
+	b.ended.Limit = endedLimit
+	b.countersMet.Limit, b.receiptsMet.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit
 	for name, h := range b.collections() {
 		*h = handles{
 			main:     b.database.Collection(name),

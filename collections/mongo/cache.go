@@ -1,9 +1,8 @@
 package mongo
 
 import (
-	"sync"
-
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/recent"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -14,65 +13,26 @@ import (
 // says that others have written is dropped.
 
 const (
-	cacheLimit    = 4096    // documents in one generation
+	cacheLimit    = 4096    // documents in one generation of a memory
 	cacheableSize = 4 << 10 // bytes; larger documents are read each time
 )
 
-// cache remembers documents by id, in two generations: when the young one is
-// full the old one is dropped.
-type cache[T any] struct {
-	mu         sync.Mutex
-	young, old map[string]cached[T]
-}
-
+// cached is a document as it was written last.
 type cached[T any] struct {
 	value           *T
 	revision, order int64
 }
 
-func (c *cache[T]) find(id string) (cached[T], bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if v, ok := c.young[id]; ok {
-		return v, true
-	}
-	v, ok := c.old[id]
-	return v, ok
-}
-
-func (c *cache[T]) keep(id string, v cached[T]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.young == nil || len(c.young) >= cacheLimit {
-		c.old, c.young = c.young, make(map[string]cached[T])
-	}
-	c.young[id] = v
-}
-
-func (c *cache[T]) drop(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.young, id)
-	delete(c.old, id)
-}
-
-// outdate drops a document that another process has written at a revision that
-// is not the one remembered.
-func (c *cache[T]) outdate(id string, r revision) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, g := range []map[string]cached[T]{c.young, c.old} {
-		if v, ok := g[id]; ok && v.revision != r {
-			delete(g, id)
-		}
-	}
+// outdated tells a document that is not of the revision r.
+func outdated[T any](r revision) func(cached[T]) bool {
+	return func(c cached[T]) bool { return c.revision != r }
 }
 
 // guess puts cached documents on the shelf and returns the ids of the others.
-func guess[T any](from *cache[T], to *shelf[T], ids []string) []string {
+func guess[T any](from *recent.Memory[string, cached[T]], to *shelf[T], ids []string) []string {
 	left := ids[:0:0]
 	for _, id := range ids {
-		c, ok := from.find(id)
+		c, ok := from.Get(id)
 		if !ok {
 			left = append(left, id)
 			continue
@@ -91,13 +51,13 @@ func (s *section) remember(lost collections.Lost) {
 	for _, it := range s.rollouts.order {
 		switch {
 		case lost.Rollouts[it.id]:
-			s.b.knownRollouts.drop(it.id)
-			s.b.ended.drop(it.id)
+			s.b.knownRollouts.Forget(it.id)
+			s.b.ended.Forget(it.id)
 		case it.after == it.before:
 		case it.after.Rollout.Status.Active() && recordSize(it.after) <= cacheableSize:
-			s.b.knownRollouts.keep(it.id, cached[queue.Record]{it.after, s.revisionOf(it), it.order})
+			s.b.knownRollouts.Put(it.id, cached[queue.Record]{it.after, s.revisionOf(it), it.order})
 		default:
-			s.b.knownRollouts.drop(it.id)
+			s.b.knownRollouts.Forget(it.id)
 			if s.ends(it) {
 				s.b.ended.settle(it.id, s.revisionOf(it), it.after)
 			}
@@ -106,9 +66,9 @@ func (s *section) remember(lost collections.Lost) {
 	for _, it := range s.workers.order {
 		switch {
 		case lost.Workers[it.id]:
-			s.b.knownWorkers.drop(it.id)
+			s.b.knownWorkers.Forget(it.id)
 		case it.put:
-			s.b.knownWorkers.keep(it.id, cached[queue.Worker]{it.after, s.revision, it.order})
+			s.b.knownWorkers.Put(it.id, cached[queue.Worker]{it.after, s.revision, it.order})
 		}
 	}
 }
@@ -127,9 +87,9 @@ func (s *section) announceEnds() {
 		case s.ends(it):
 			s.b.ended.expect(it.id, s.revisionOf(it))
 		case it.before != nil && it.before.Rollout.Status.Finished() && !sameToWaiters(it.before, it.after):
-			s.b.ended.drop(it.id)
+			s.b.ended.Forget(it.id)
 			if !it.after.Rollout.Status.Finished() { // its next end is another one
-				s.b.recalled.drop(it.id)
+				s.b.recalled.Forget(it.id)
 			}
 		}
 	}
@@ -139,44 +99,34 @@ func (s *section) announceEnds() {
 // outcome may be unknown.
 func (s *section) forget() {
 	for _, it := range s.rollouts.order {
-		s.b.knownRollouts.drop(it.id)
+		s.b.knownRollouts.Forget(it.id)
 		if it.after != it.before {
-			s.b.ended.drop(it.id)
+			s.b.ended.Forget(it.id)
 		}
 	}
 	for _, it := range s.workers.order {
-		s.b.knownWorkers.drop(it.id)
+		s.b.knownWorkers.Forget(it.id)
 	}
 }
 
-// metLimit is how many ids one generation of a met holds.
+// metLimit is how many ids one generation of what is met holds.
 const metLimit = 100_000
 
-// met remembers ids, in two generations like a cache.
+// met remembers ids.
 type met struct {
-	mu         sync.Mutex
-	young, old map[string]struct{}
+	recent.Memory[string, struct{}]
 }
 
-func (m *met) has(id string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, young := m.young[id]
-	_, old := m.old[id]
-	return young || old
+func (m *met) knows(id string) bool {
+	_, ok := m.Get(id)
+	return ok
 }
 
 // add reports whether the id is new.
-func (m *met) add(id string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.young[id]; ok {
-		return false
-	}
-	_, ok := m.old[id]
-	if m.young == nil || len(m.young) >= metLimit {
-		m.old, m.young = m.young, make(map[string]struct{})
-	}
-	m.young[id] = struct{}{}
-	return !ok
+func (m *met) add(id string) (fresh bool) {
+	m.Update(id, func(v struct{}, known bool) struct{} {
+		fresh = !known
+		return v
+	})
+	return fresh
 }

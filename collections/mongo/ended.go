@@ -2,7 +2,6 @@ package mongo
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -10,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/recent"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -46,8 +46,7 @@ const (
 
 // ended remembers finished rollouts.
 type ended struct {
-	mu         sync.Mutex
-	young, old map[string]endedRollout
+	recent.Memory[string, endedRollout]
 }
 
 type endedRollout struct {
@@ -58,63 +57,29 @@ type endedRollout struct {
 
 // expect says that the write of a rollout's end is about to be sent.
 func (e *ended) expect(id string, r revision) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.young == nil || len(e.young) >= endedLimit {
-		e.old, e.young = e.young, make(map[string]endedRollout)
-	}
-	delete(e.old, id)
-	e.young[id] = endedRollout{revision: r, at: time.Now()}
+	e.Put(id, endedRollout{revision: r, at: time.Now()})
 }
 
 // settle keeps an expected end that was written, unless another change was heard
 // of meanwhile.
 func (e *ended) settle(id string, r revision, record *queue.Record) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, g := range []map[string]endedRollout{e.young, e.old} {
-		if v, ok := g[id]; ok && v.revision == r {
+	e.UpdateKnown(id, func(v endedRollout) endedRollout {
+		if v.revision == r {
 			v.record = record
-			g[id] = v
 		}
-	}
-}
-
-// drop forgets a rollout.
-func (e *ended) drop(id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.young, id)
-	delete(e.old, id)
-}
-
-// clear forgets everything.
-func (e *ended) clear() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.young, e.old = nil, nil
+		return v
+	})
 }
 
 // outdate forgets a rollout that another process has written.
 func (e *ended) outdate(id string, r revision) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, g := range []map[string]endedRollout{e.young, e.old} {
-		if v, ok := g[id]; ok && v.revision != r {
-			delete(g, id)
-		}
-	}
+	e.ForgetIf(id, func(v endedRollout) bool { return v.revision != r })
 }
 
 // find returns nil where there is nothing to answer from.
 func (e *ended) find(id string) *queue.Record {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	v, ok := e.young[id]
-	if !ok {
-		v = e.old[id]
-	}
-	if v.record == nil || time.Since(v.at) > endedFor {
+	v, ok := e.Get(id)
+	if !ok || time.Since(v.at) > endedFor {
 		return nil
 	}
 	return v.record
@@ -208,8 +173,8 @@ func theEnd(r *queue.Record) endOf {
 // isRecalled reports whether this process has recalled the end that a rollout has.
 // Nobody remembers it again before it has another one.
 func (b *Backend) isRecalled(r *queue.Record) bool {
-	known, ok := b.recalled.find(r.Rollout.RolloutID)
-	return ok && *known.value == theEnd(r)
+	known, ok := b.recalled.Get(r.Rollout.RolloutID)
+	return ok && known == theEnd(r)
 }
 
 // Recall implements collections.Rollouts.
@@ -233,7 +198,7 @@ func (b *Backend) Recall(ctx context.Context, ids []string) error {
 		return ctx.Err()
 	}
 	for id, end := range recalled {
-		b.recalled.keep(id, cached[endOf]{value: end})
+		b.recalled.Put(id, *end)
 	}
 	return nil
 }
@@ -242,7 +207,7 @@ func (b *Backend) Recall(ctx context.Context, ids []string) error {
 // unless this process has recalled the same end before. It returns that end, nil
 // where there is nothing to wait for.
 func (b *Backend) recall(ctx context.Context, id string) (*endOf, error) {
-	b.ended.drop(id)
+	b.ended.Forget(id)
 	for tries := 0; ; tries++ {
 		var at stored
 		err := b.eachByID(ctx, b.rollouts, []string{id}, func(raw bson.Raw) { at = decodeRecord(raw) })

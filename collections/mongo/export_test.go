@@ -133,3 +133,10 @@ func (b *Backend) SeparatelyByAnother(ctx context.Context, fn func(tx collection
 	}
 	return s.commitSeparately()
 }
+
+// BreakOff is an insert of a span whose answer never came, and which the server has
+// not executed when it is asked. The document arrives when the test inserts it.
+func (b *Backend) BreakOff(ctx context.Context, s *queue.Span) (bson.Raw, error) {
+	doc := b.encodeSpan(s)
+	return doc, b.findStored(ctx, []bson.Raw{doc}, []bool{false})
+}

@@ -151,7 +151,7 @@ func (b *Backend) purgeFinished(ctx context.Context, old collections.Cutoffs, ou
 	b.tallied.settle(section, 0)
 	out.Rollouts += int64(len(gone))
 	for _, r := range gone {
-		b.ended.drop(r.Rollout.RolloutID)
+		b.ended.Forget(r.Rollout.RolloutID)
 		out.Attempts = append(out.Attempts, r.AttemptRefs()...)
 	}
 	out.More = out.More || len(gone) == purgeRollouts

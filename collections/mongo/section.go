@@ -262,7 +262,7 @@ func (s *section) PutResources(u *queue.ResourcesUpdate) error {
 // Receipt implements collections.Tx.
 func (s *section) Receipt(key string) (*collections.Receipt, error) {
 	if s.receipts.at(key) == nil {
-		if s.separate && !s.b.receiptsMet.has(key) {
+		if s.separate && !s.b.receiptsMet.knows(key) {
 			// Nearly every key is new, and an insert finds out.
 			s.receipts.add(&item[collections.Receipt]{id: key, read: true})
 			return nil, nil

@@ -47,7 +47,7 @@ func (b *Backend) insertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 		}
 		at += n
 	}
-	return stored, nil
+	return stored, b.findLate(ctx, spans, docs, stored)
 }
 
 // insertSome inserts as many documents as one command holds, and says which of
@@ -109,21 +109,23 @@ func (b *Backend) insertCommand(docs []bson.Raw) (command bson.Raw, n int) {
 const maxInserts = 10_000
 
 // findStored looks which documents an insert has stored whose answer never came,
-// by the number that each was inserted under. It repeats until ctx ends.
+// by the number that each was inserted under. It repeats until ctx ends. The others
+// may still be stored, should the command arrive late.
 func (b *Backend) findStored(ctx context.Context, docs []bson.Raw, stored []bool) error {
-	places := make(map[string]int, len(docs))
 	ids := make(bson.A, len(docs))
 	for i, doc := range docs {
-		id := doc.Lookup("_id").StringValue()
-		places[id], ids[i] = i, id
+		ids[i] = spanDocID(doc)
 	}
-	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
-	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}, {Key: "o", Value: 1}})
 	for tries := 0; ; tries++ {
-		err := each(ctx, b.spans.main, filter, o, func(raw bson.Raw) {
-			i := places[raw.Lookup("_id").StringValue()]
-			stored[i] = raw.Lookup("o").AsInt64() == docs[i].Lookup("o").AsInt64()
-		})
+		found, err := b.insertedSpans(ctx, ids)
+		if err == nil {
+			for i, doc := range docs {
+				order := doc.Lookup("o").AsInt64()
+				if stored[i] = found[spanDocID(doc)].order == order; !stored[i] {
+					b.doubtful.Put(spanDocID(doc), order)
+				}
+			}
+		}
 		if err == nil || !passing(err) {
 			return err
 		}
@@ -131,6 +133,50 @@ func (b *Backend) findStored(ctx context.Context, docs []bson.Raw, stored []bool
 			return errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// findLate marks as stored, under the number that they have, the spans which an
+// insert has refused because an earlier one, that was broken off, has stored them
+// after all.
+func (b *Backend) findLate(ctx context.Context, spans []queue.Span, docs []bson.Raw, stored []bool) error {
+	var ids bson.A
+	for i, doc := range docs {
+		if _, doubtful := b.doubtful.Get(spanDocID(doc)); doubtful && !stored[i] {
+			ids = append(ids, spanDocID(doc))
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	found, err := b.insertedSpans(ctx, ids)
+	if err != nil {
+		return wrap(err, "asking MongoDB which spans were stored")
+	}
+	for i, doc := range docs {
+		order, doubtful := b.doubtful.Get(spanDocID(doc))
+		if doubtful && !stored[i] && found[spanDocID(doc)].order == order {
+			stored[i], spans[i].SequenceID = true, found[spanDocID(doc)].number
+			b.spanned.stored(1)
+		}
+		b.doubtful.Forget(spanDocID(doc))
+	}
+	return nil
+}
+
+func spanDocID(doc bson.Raw) string { return doc.Lookup("_id").StringValue() }
+
+// insertedSpan is what tells one insert of a span from another.
+type insertedSpan struct{ order, number int64 }
+
+// insertedSpans reads it of the spans that are there.
+func (b *Backend) insertedSpans(ctx context.Context, ids bson.A) (map[string]insertedSpan, error) {
+	found := make(map[string]insertedSpan, len(ids))
+	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
+	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}, {Key: "o", Value: 1}, {Key: "n", Value: 1}})
+	err := each(ctx, b.spans.main, filter, o, func(raw bson.Raw) {
+		found[spanDocID(raw)] = insertedSpan{order: raw.Lookup("o").AsInt64(), number: raw.Lookup("n").AsInt64()}
+	})
+	return found, err
 }
 
 // duplicates tells which documents of an unordered insert existed already. Any

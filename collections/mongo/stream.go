@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/queue"
 )
 
 // One change stream a process tells what happens to the rollouts of the
@@ -125,7 +126,7 @@ func (b *Backend) openAnew(ctx context.Context) (*driver.ChangeStream, error) {
 		return nil, err
 	}
 	b.tallied.begin(counted, cs.ResumeToken())
-	b.ended.clear()
+	b.ended.Clear()
 	b.tell(collections.News{Missed: true})
 	return cs, nil
 }
@@ -219,7 +220,7 @@ func (b *Backend) hear(raw, token bson.Raw) {
 		return // else its outcome was unknown when the call ended
 	}
 	id := e.id[len(key(b.partition, "")):]
-	b.knownRollouts.outdate(id, e.revision)
+	b.knownRollouts.ForgetIf(id, outdated[queue.Record](e.revision))
 	b.ended.outdate(id, e.revision)
 	var news collections.News
 	if t.finishes() {

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
 
@@ -96,7 +97,7 @@ func (v *checker) resource(at *loc, x rawjson.Value, out []byte) []byte {
 	switch name {
 	case "llm", "proxy_llm":
 		return v.llm(&here, x, tag, out)
-	case "prompt_template":
+	case queue.PromptType:
 		return v.prompt(&here, x, tag, out)
 	}
 	if tag.Kind() != rawjson.KindString {

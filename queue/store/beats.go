@@ -144,7 +144,7 @@ func (s *Store) settle() { s.beats.flush(s) }
 
 // heartbeat files n stored spans with their attempt, at once or soon.
 func (s *Store) heartbeat(ctx context.Context, ref queue.AttemptRef, n int, at float64) error {
-	if a, ok := s.known.look(ref); ok && a.mayWait {
+	if a, ok := s.known.Get(ref); ok && a.mayWait {
 		s.beats.add(ref.RolloutID, beat{attemptID: ref.AttemptID, spans: n, at: at})
 		return nil
 	}

@@ -114,7 +114,7 @@ func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) (out []q
 		return nil, false, err
 	}
 	for i := range n.places {
-		s.known.learn(attemptRef(n.out[i].Attempt), knownAttempt{place: n.places[i], mayWait: true})
+		s.known.Put(attemptRef(n.out[i].Attempt), knownAttempt{place: n.places[i], mayWait: true})
 	}
 	if err := s.unstageClaims(ctx, n.out); err != nil {
 		return nil, false, err
@@ -227,7 +227,7 @@ func (c *claim) keep(lost collections.Lost) (again bool) {
 func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) error {
 	s.settle()
 	for _, ref := range claims {
-		a, _ := s.known.look(ref) // the place of an unknown one is 0: the tail
+		a, _ := s.known.Get(ref) // the place of an unknown one is 0: the tail
 		undone := false
 		err := s.do(ctx, &change{rollouts: []string{ref.RolloutID}, run: func(sec *section) error {
 			_, err := sec.edit(ref.RolloutID, func(r *queue.Record) (events []queue.WorkerEvent, _ bool, _ error) {
@@ -240,7 +240,7 @@ func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) error {
 			return err
 		}
 		if undone {
-			s.known.forget(ref)
+			s.known.Forget(ref)
 		}
 	}
 	return nil

@@ -160,7 +160,7 @@ func (s *Store) attempt(ctx context.Context, c *change, own staged, operation st
 		return queue.AttemptedRollout{}, err
 	}
 	if !replayed {
-		s.known.learn(attemptRef(out.Attempt), knownAttempt{mayWait: true})
+		s.known.Put(attemptRef(out.Attempt), knownAttempt{mayWait: true})
 	}
 	return out, s.unstage(ctx, own, payloadsOf(&out)...)
 }

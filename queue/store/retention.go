@@ -75,7 +75,7 @@ func (s *Store) purge(ctx context.Context, r retention) error {
 		got, err := s.backend.Purge(ctx, r.cutoffs(s.now()))
 		rollouts, spans = rollouts+got.Rollouts, spans+got.Spans
 		for _, ref := range got.Attempts {
-			s.known.forget(ref)
+			s.known.Forget(ref)
 		}
 		if r.purged != nil && got.Rollouts+got.Spans > 0 {
 			r.purged(got.Rollouts, got.Spans)

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/recent"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
@@ -24,7 +25,7 @@ type roster struct {
 	writing sync.Mutex        // one flush at a time
 	flushes int               // that have begun
 	going   map[string][]duty // what it writes
-	written generations[string, queue.Worker]
+	written recent.Memory[string, queue.Worker]
 }
 
 // duty is one thing that a worker's record is to show.
@@ -153,7 +154,7 @@ func (r *roster) write(ctx context.Context, s *Store, ids []string, pending map[
 			for _, id := range ids {
 				err := sec.worker(id, func(w *queue.Worker) {
 					applyAll(w, pending[id])
-					r.written.learn(id, *w)
+					r.written.Put(id, *w)
 				})
 				if err != nil {
 					return err
@@ -172,7 +173,7 @@ func (r *roster) write(ctx context.Context, s *Store, ids []string, pending map[
 // show is a worker's record with all that waits to be written. What another
 // process wrote since this one did may be missing.
 func (r *roster) show(ctx context.Context, s *Store, id string) (*queue.Worker, error) {
-	w, ok := r.written.look(id)
+	w, ok := r.written.Get(id)
 	if !ok {
 		stored, err := s.backend.Worker(ctx, id)
 		if err != nil {
@@ -182,7 +183,7 @@ func (r *roster) show(ctx context.Context, s *Store, id string) (*queue.Worker, 
 			stored = queue.NewWorker(id)
 		}
 		w = *stored
-		r.written.learn(id, w)
+		r.written.Put(id, w)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

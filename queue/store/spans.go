@@ -115,7 +115,7 @@ func (s *Store) admit(ctx context.Context, spans []queue.Span, attempts *tally, 
 
 // exists answers NotFound for an unknown rollout or attempt.
 func (s *Store) exists(ctx context.Context, ref queue.AttemptRef) error {
-	if _, ok := s.known.look(ref); ok {
+	if _, ok := s.known.Get(ref); ok {
 		return nil
 	}
 	records, err := s.backend.Records(ctx, []string{ref.RolloutID})
@@ -127,7 +127,7 @@ func (s *Store) exists(ctx context.Context, ref queue.AttemptRef) error {
 	}
 	for i := range records[0].Attempts {
 		if records[0].Attempts[i].AttemptID == ref.AttemptID {
-			s.known.learn(ref, knownAttempt{mayWait: records[0].SpanMayWait(ref.AttemptID)})
+			s.known.Put(ref, knownAttempt{mayWait: records[0].SpanMayWait(ref.AttemptID)})
 			return nil
 		}
 	}
@@ -267,7 +267,7 @@ func (s *Store) insert(ctx context.Context, b *spanBatch) (err error) {
 	if again.Err != nil {
 		return again.Err
 	}
-	s.issued.forgetAll()
+	s.issued.Clear()
 	var raises byRollout
 	s.toRaise(&raises, rest.spans)
 	if err := s.raise(ctx, raises.entries); err != nil {

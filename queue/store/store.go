@@ -133,7 +133,7 @@ func New(backend collections.Backend, o Options) *Store {
 	s.spans = groupcommit.New(s.commitSpans, (*spanBatch).weight, parallel.spans)
 	s.counters = groupcommit.New(s.commitNumbers, nil, parallel.counters)
 	s.observe(o.Observer)
-	s.known.limit, s.issued.limit, s.roster.written.limit = 100_000, 100_000, 10_000
+	s.known.Limit, s.issued.Limit, s.roster.written.Limit = 100_000, 100_000, 10_000
 	s.beats.wake = make(chan struct{}, 1)
 	s.roster.wake = s.beats.wake
 	s.again = make(chan struct{}, 1)

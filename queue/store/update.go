@@ -89,7 +89,7 @@ func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.Heartbe
 		s.roster.giveBack(h.WorkerID, pending)
 		return out, err
 	}
-	s.roster.written.learn(h.WorkerID, out.Worker)
+	s.roster.written.Put(h.WorkerID, out.Worker)
 	return out, nil
 }
 

@@ -1,6 +1,7 @@
 package react
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -108,7 +109,7 @@ func (s *mcpServer) transport(life context.Context, conn *mcpConn) (t mcp.Transp
 	}
 	input, toServer := io.Pipe()
 	fromServer, output := io.Pipe()
-	stderr := &end{most: stderrTail}
+	stderr := &child.Tail{Most: stderrTail}
 	ended := make(chan struct{})
 	conn.ended = ended
 	var failed error
@@ -133,7 +134,7 @@ func (s *mcpServer) transport(life context.Context, conn *mcpConn) (t mcp.Transp
 	})
 	return &mcp.IOTransport{Reader: fromServer, Writer: toServer}, func(err error) error {
 		<-ended
-		return fmt.Errorf("%w (%w) %s", err, failed, strings.TrimSpace(stderr.String()))
+		return fmt.Errorf("%w (%w) %s", err, failed, bytes.TrimSpace(stderr.Bytes()))
 	}
 }
 

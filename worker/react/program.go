@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/aglq/aglq/internal/child"
@@ -43,7 +42,7 @@ func (p Program) run(ctx context.Context, s *Session, input []byte, most int) (s
 		cmd.Dir = s.Dir
 		cmd.Env = append(cmd.Env, "AGL_SESSION_ID="+s.ID)
 	}
-	stdout, stderr := head{most: most + 1}, end{most: stderrTail}
+	stdout, stderr := child.Head{Most: most + 1}, child.Tail{Most: stderrTail}
 	state, err := child.Run(ctx, cmd, child.Options{
 		Feed: child.Input(input), Stdout: &stdout, Stderr: &stderr, Grace: programGrace,
 	})
@@ -53,38 +52,14 @@ func (p Program) run(ctx context.Context, s *Session, input []byte, most int) (s
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case !state.Success():
-		if why := strings.TrimSpace(stderr.String()); why != "" {
+		if why := bytes.TrimSpace(stderr.Bytes()); len(why) > 0 {
 			return "", fmt.Errorf("%s: %s", state, why)
 		}
 		return "", fmt.Errorf("%s", state)
 	}
-	return stdout.String(), nil
+	return string(stdout.Bytes()), nil
 }
 
 // stderrTail is how much of what a program says of its failure the model is told, in
 // bytes.
 const stderrTail = 2 << 10
-
-// head keeps the first bytes that are written to it.
-type head struct {
-	bytes.Buffer
-	most int
-}
-
-func (h *head) Write(p []byte) (int, error) {
-	h.Buffer.Write(p[:min(len(p), h.most-h.Len())])
-	return len(p), nil
-}
-
-// end keeps the last bytes that are written to it.
-type end struct {
-	bytes.Buffer
-	most int
-}
-
-func (e *end) Write(p []byte) (int, error) {
-	n := len(p)
-	e.Buffer.Write(p[max(0, n-e.most):])
-	e.Next(e.Len() - min(e.Len(), e.most))
-	return n, nil
-}
