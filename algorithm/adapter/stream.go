@@ -81,7 +81,7 @@ func (s Source) Traces(ctx context.Context, rollouts iter.Seq2[queue.AttemptedRo
 				return
 			}
 			go func() {
-				spans, err := s.spans(ctx, r.RolloutID)
+				spans, err := s.Spans(ctx, r.RolloutID)
 				if err != nil {
 					c <- answer{err: err}
 					return
@@ -111,7 +111,8 @@ func (s Source) Traces(ctx context.Context, rollouts iter.Seq2[queue.AttemptedRo
 	}
 }
 
-func (s Source) spans(ctx context.Context, rolloutID string) ([]queue.Span, error) {
+// Spans reads those of one rollout, by sequence number.
+func (s Source) Spans(ctx context.Context, rolloutID string) ([]queue.Span, error) {
 	q := queue.SpanQuery{RolloutID: rolloutID, Paging: queue.Paging{SortBy: "sequence_id", Limit: -1}}
 	if !s.AllAttempts {
 		attempt := cmp.Or(s.AttemptID, "latest")

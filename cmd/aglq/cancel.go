@@ -17,7 +17,7 @@ func (a *app) cancelCommand() *cli.Command {
 			}
 			return ""
 		},
-		func(ctx context.Context, _ *cli.Command, s *client.Client, r *queue.Rollout) (string, error) {
-			return "cancelled", setStatus(ctx, s, r, queue.RolloutCancelled)
+		func(ctx context.Context, _ *cli.Command, s *client.Client, r *queue.AttemptedRollout) (string, error) {
+			return "cancelled", setStatus(ctx, s, r.RolloutID, queue.RolloutCancelled)
 		})
 }

@@ -20,7 +20,7 @@ const changeMost = 16
 // adds. Refuse says why a rollout should be left alone, ""
 // where it should not; change does it and says what was done.
 func (a *app) changeCommand(name, usage string, check func(*cli.Command) error, refuse func(cmd *cli.Command, r *queue.Rollout) string,
-	change func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.Rollout) (string, error), more ...cli.Flag,
+	change func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.AttemptedRollout) (string, error), more ...cli.Flag,
 ) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: usage, ArgsUsage: "[ROLLOUT_ID …]",
@@ -54,7 +54,7 @@ func (a *app) changeCommand(name, usage string, check func(*cli.Command) error, 
 					if why := refuse(cmd, &r.Rollout); why != "" {
 						return "", queue.Errorf(queue.Conflict, "rollout %s %s", id, why)
 					}
-					return change(ctx, cmd, s, &r.Rollout)
+					return change(ctx, cmd, s, r)
 				})
 			})
 		}),

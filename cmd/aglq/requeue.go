@@ -3,14 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/aglq/aglq/algorithm"
+	"github.com/aglq/aglq/algorithm/adapter"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
 	"github.com/aglq/aglq/queue/rawjson"
+	"github.com/aglq/aglq/queue/where"
 )
 
 func (a *app) requeueCommand() *cli.Command {
@@ -20,6 +24,10 @@ func (a *app) requeueCommand() *cli.Command {
 		&textsFlag{
 			Name: "metadata", Validator: eachAssignment,
 			Usage: "with --as-new: `NAME=VALUE` for the metadata of the new ones; JSON, or else a text; repeat it for more",
+		},
+		&cli.StringFlag{
+			Name: "copies", Value: "1",
+			Usage: "with --as-new: `EXPRESSION` for how many new ones to enqueue of each, rounded, in the language of --where: 'reward == nil ? 4 : 4 * (1 - reward)'",
 		},
 	}
 	refuse := func(cmd *cli.Command, r *queue.Rollout) string {
@@ -36,28 +44,63 @@ func (a *app) requeueCommand() *cli.Command {
 		return ""
 	}
 	check := func(cmd *cli.Command) error {
-		if cmd.IsSet("metadata") && !cmd.Bool("as-new") {
-			return usagef(cmd, "--metadata is for new rollouts: give --as-new too")
+		for _, name := range []string{"metadata", "copies"} {
+			if cmd.IsSet(name) && !cmd.Bool("as-new") {
+				return usagef(cmd, "--%s is for new rollouts: give --as-new too", name)
+			}
+		}
+		if _, err := where.CompileNumber(cmd.String("copies")); err != nil {
+			return usagef(cmd, "--copies: %v", err)
 		}
 		return nil
 	}
 	return a.changeCommand("requeue", "put rollouts that have ended into the queue again", check, refuse,
-		func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.Rollout) (string, error) {
+		func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.AttemptedRollout) (string, error) {
 			if !cmd.Bool("as-new") {
-				return "requeued", setStatus(ctx, s, r, queue.RolloutRequeuing)
+				return "requeued", setStatus(ctx, s, r.RolloutID, queue.RolloutRequeuing)
 			}
-			id, err := enqueueAgain(ctx, cmd, s, r)
-			return "is again " + id, err
+			n, err := copiesOf(ctx, cmd, s, r)
+			if err != nil || n == 0 {
+				return "is left at that", err
+			}
+			ids, err := enqueueAgain(ctx, cmd, s, &r.Rollout, n)
+			return "is again " + strings.Join(ids, " "), err
 		}, more...)
 }
 
-func setStatus(ctx context.Context, s *client.Client, r *queue.Rollout, to queue.RolloutStatus) error {
-	_, err := s.UpdateRollout(ctx, r.RolloutID, queue.RolloutUpdate{Status: queue.Set(to)})
+// maxCopies is how many rollouts may be made of one: an expression without a bound,
+// such as 1 / reward, had better not fill the store.
+const maxCopies = 1000
+
+// copiesOf is how many new rollouts are to be made of one.
+func copiesOf(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.AttemptedRollout) (int, error) {
+	number, err := where.CompileNumber(cmd.String("copies"))
+	if err != nil {
+		return 0, err
+	}
+	var spans []queue.Span
+	if number.NeedsSpans() {
+		if spans, err = (adapter.Source{Store: s}).Spans(ctx, r.RolloutID); err != nil {
+			return 0, err
+		}
+	}
+	n, err := number.Of(r, spans)
+	if err != nil {
+		return 0, err
+	}
+	if n = math.Round(n); n < 0 || n > maxCopies {
+		return 0, queue.Errorf(queue.Invalid, "rollout %s: --copies comes to %g; it must be from 0 to %d", r.RolloutID, n, maxCopies)
+	}
+	return int(n), nil
+}
+
+func setStatus(ctx context.Context, s *client.Client, id string, to queue.RolloutStatus) error {
+	_, err := s.UpdateRollout(ctx, id, queue.RolloutUpdate{Status: queue.Set(to)})
 	return err
 }
 
-// enqueueAgain makes a new rollout of an old one and returns its id.
-func enqueueAgain(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.Rollout) (string, error) {
+// enqueueAgain makes n new rollouts of an old one and returns their ids.
+func enqueueAgain(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.Rollout, n int) ([]string, error) {
 	metadata := algorithm.AgainMetadata(r)
 	for _, text := range cmd.StringSlice("metadata") {
 		name, value, _ := strings.Cut(text, "=")
@@ -67,13 +110,13 @@ func enqueueAgain(ctx context.Context, cmd *cli.Command, s *client.Client, r *qu
 		}
 		metadata = replaceMember(metadata, name, v)
 	}
-	rollouts, err := s.Enqueue(ctx, []queue.Request{{
-		Input: r.Input, Mode: r.Mode, ResourcesID: r.ResourcesID, Config: &r.Config, Metadata: metadata,
-	}})
-	if err != nil {
-		return "", err
+	again := queue.Request{Input: r.Input, Mode: r.Mode, ResourcesID: r.ResourcesID, Config: &r.Config, Metadata: metadata}
+	rollouts, err := s.Enqueue(ctx, slices.Repeat([]queue.Request{again}, n))
+	ids := make([]string, len(rollouts))
+	for i := range rollouts {
+		ids[i] = rollouts[i].RolloutID
 	}
-	return rollouts[0].RolloutID, nil
+	return ids, err
 }
 
 func eachAssignment(texts []string) error {

@@ -2,7 +2,9 @@ package where
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 
@@ -138,6 +140,30 @@ func truthOf(v any) (any, error) {
 		return v, nil
 	}
 	return false, fmt.Errorf("a condition is %.80v, which is neither true nor false", v)
+}
+
+// numberOf makes a number of what an expression comes to.
+func numberOf(v any) (float64, error) {
+	var n float64
+	switch v := v.(type) {
+	case int:
+		n = float64(v)
+	case float64:
+		n = v
+	case *float64:
+		if v == nil {
+			return numberOf(nil)
+		}
+		n = *v
+	case nil:
+		return 0, errors.New("it has no value; say what it is then, as in (reward ?? 0)")
+	default:
+		return 0, fmt.Errorf("it comes to %.80v, which is no number", v)
+	}
+	if math.IsNaN(n) || math.IsInf(n, 0) {
+		return 0, fmt.Errorf("it comes to %v", n)
+	}
+	return n, nil
 }
 
 // names collects the names that an expression uses.

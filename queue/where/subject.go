@@ -37,7 +37,7 @@ type Subject struct {
 const errorKey = "error"
 
 // subject fills in what the expression speaks of; to build the rest costs.
-func (f *Filter) subject(r *queue.AttemptedRollout, spans []queue.Span) Subject {
+func (e *expression) subject(r *queue.AttemptedRollout, spans []queue.Span) Subject {
 	s := Subject{
 		RolloutID: r.RolloutID, Status: string(r.Status), Finished: r.Status.Finished(), ResourcesID: r.ResourcesID,
 		StartTime: r.StartTime, EndTime: r.EndTime, MaxAttempts: int(r.Config.MaxAttempts),
@@ -50,10 +50,10 @@ func (f *Filter) subject(r *queue.AttemptedRollout, spans []queue.Span) Subject 
 		d := *r.EndTime - r.StartTime
 		s.Duration = &d
 	}
-	if f.names["input"] {
+	if e.names["input"] {
 		s.Input = r.Input.Any()
 	}
-	if f.names["metadata"] {
+	if e.names["metadata"] {
 		s.Metadata = r.Metadata.Any()
 	}
 	if a := r.Attempt; a != nil {
@@ -61,7 +61,7 @@ func (f *Filter) subject(r *queue.AttemptedRollout, spans []queue.Span) Subject 
 		s.Attempts, s.AttemptID, s.AttemptStatus, s.WorkerID = int(a.SequenceID), &a.AttemptID, &status, a.WorkerID
 		s.Error = a.Metadata.Get(errorKey).TextOrNil()
 	}
-	if f.NeedsSpans() {
+	if e.NeedsSpans() {
 		s.readSpans(spans)
 	}
 	return s

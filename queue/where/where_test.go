@@ -139,6 +139,54 @@ func TestMatchErrors(t *testing.T) {
 	}
 }
 
+func TestNumber(t *testing.T) {
+	r, spans := subject()
+	for text, want := range map[string]float64{
+		`3`: 3, `reward`: 0.25, `reward == nil ? 4 : 4 * (1 - reward)`: 3, `(metadata.nothing ?? 2) + 1`: 3, `attempts`: 2, `metadata.n`: 2,
+		`metadata.f / 4`: 0.5, `metadata.flag ? 1 : 0`: 1, `metadata.nothing ? 1 : 0`: 0, `len(tags)`: 3, `-duration`: -30.5, `round(1.5)`: 2,
+		`metadata.nothing < 1 ? 1 : 5`: 5,
+	} {
+		n, err := CompileNumber(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got, err := n.Of(r, spans); err != nil || got != want {
+			t.Errorf("%s is %v, %v; want %v", text, got, err, want)
+		}
+	}
+}
+
+func TestNumberErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		`status`: "it is of type string", `reward <`: "the number is wrong", `nosuch`: "unknown name nosuch", `$env.reward + 1.0`: "$env",
+	} {
+		if _, err := CompileNumber(text); queue.KindOf(err) != queue.Invalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v; want an error with %q", text, err, want)
+		}
+	}
+	r, spans := subject()
+	for text, want := range map[string]string{
+		`metadata.nothing`: "it has no value", `metadata.project`: "no number", `1 / 0`: "+Inf", `reward - metadata.nothing`: "ro-1",
+	} {
+		n, err := CompileNumber(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if _, err := n.Of(r, spans); queue.KindOf(err) != queue.Invalid || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v; want an error with %q", text, err, want)
+		}
+	}
+	n, err := CompileNumber(`reward`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Of(&queue.AttemptedRollout{}, nil); err == nil || !strings.Contains(err.Error(), "??") {
+		t.Errorf("no reward gives %v", err)
+	}
+}
+
 func TestNeedsSpans(t *testing.T) {
 	for text, want := range map[string]bool{
 		`status == "failed"`: false, `reward < 1`: true, `any(metadata.l, rewards[#] > 1)`: true, `"x" in tags`: true, `metadata.reward == 1`: false,
@@ -173,5 +221,10 @@ func FuzzCompile(f *testing.F) {
 			t.Fatalf("%q: %v is no Invalid error", text, err)
 		}
 		_, _ = filter.Match(&queue.AttemptedRollout{}, nil)
+		if number, err := CompileNumber("(" + text + ") ? 1 : 0"); err == nil {
+			if _, err := number.Of(r, spans); err != nil && queue.KindOf(err) != queue.Invalid {
+				t.Fatalf("%q: %v is no Invalid error", text, err)
+			}
+		}
 	})
 }
