@@ -34,6 +34,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/groupcommit"
 	"github.com/aglq/aglq/internal/recent"
 	"github.com/aglq/aglq/queue"
 )
@@ -102,6 +103,8 @@ type Backend struct {
 	moved         moved
 	countersMet   met
 	receiptsMet   met
+	longAttempts  met // with more spans than are read together
+	spanReads     *groupcommit.Group[*spanRead]
 	doubtful      recent.Memory[string, int64] // spans whose insert was broken off: by _id, the number it was made under
 }
 
@@ -174,7 +177,8 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 	}
 	b.knownRollouts.Limit, b.knownWorkers.Limit, b.recalled.Limit = cacheLimit, cacheLimit, cacheLimit
 	b.ended.Limit = endedLimit
-	b.countersMet.Limit, b.receiptsMet.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit
+	b.spanReads = groupcommit.New(b.readSpans, nil, parallelReads)
+	b.countersMet.Limit, b.receiptsMet.Limit, b.longAttempts.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit, metLimit
 	for name, h := range b.collections() {
 		*h = handles{
 			main:     b.database.Collection(name),
@@ -228,6 +232,7 @@ func (b *Backend) Close(ctx context.Context) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	b.unfollow(ctx)
+	b.spanReads.Wait()
 	return wrap(b.client.Disconnect(ctx), "disconnecting from MongoDB")
 }
 

@@ -2,12 +2,14 @@ package mongo
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/groupcommit"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -139,4 +141,27 @@ func (b *Backend) SeparatelyByAnother(ctx context.Context, fn func(tx collection
 func (b *Backend) BreakOff(ctx context.Context, s *queue.Span) (bson.Raw, error) {
 	doc := b.encodeSpan(s)
 	return doc, b.findStored(ctx, []bson.Raw{doc}, []bool{false})
+}
+
+// ReadTogether is how many spans of each attempt one question for all of them
+// brings; -1 is of one whose caller has to read alone.
+func (b *Backend) ReadTogether(ctx context.Context, of ...queue.AttemptRef) (spans []int, err error) {
+	batch := make([]*groupcommit.Call[*spanRead], len(of))
+	for i, ref := range of {
+		batch[i] = &groupcommit.Call[*spanRead]{Item: &spanRead{of: ref}, Ctx: ctx}
+	}
+	b.readSpans(batch)
+	for _, c := range batch {
+		n := len(c.Item.spans)
+		for i := range c.Item.spans {
+			if s := &c.Item.spans[i]; s.RolloutID != c.Item.of.RolloutID || s.AttemptID != c.Item.of.AttemptID || s.SequenceID != int64(i+1) {
+				return nil, queue.Errorf(queue.Internal, "span %d of %v is %d of %s, %s", i+1, c.Item.of, s.SequenceID, s.RolloutID, s.AttemptID)
+			}
+		}
+		if c.Item.alone {
+			n = -1
+		}
+		spans, err = append(spans, n), errors.Join(err, c.Err)
+	}
+	return spans, err
 }

@@ -203,9 +203,12 @@ func (b *Backend) QuerySpans(ctx context.Context, q queue.SpanQuery) (queue.Page
 	defer cancel()
 	var page queue.Page[queue.Span]
 	var err error
-	if q.SortBy == "sequence_id" && !q.Descending && q.Limit != 0 && !filtered(&q) {
+	switch byNumber := q.SortBy == "sequence_id" && !q.Descending && q.Limit != 0 && !filtered(&q); {
+	case byNumber && q.AttemptID != nil && q.Limit < 0 && q.Offset == 0:
+		page, err = b.spansOfAttempt(ctx, q)
+	case byNumber:
 		page, err = b.spansByNumber(ctx, q)
-	} else {
+	default:
 		page, err = b.spansBySearch(ctx, q)
 	}
 	if err == nil {
