@@ -172,6 +172,7 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 		partition: cmp.Or(o.Partition, DefaultPartition),
 		log:       cmp.Or(o.Logger, slog.Default()),
 		retrying:  make(chan struct{}, 1),
+		ahead:     ahead{turn: make(chan struct{}, 1)},
 		id:        rand.Int64(),
 		writer:    newWriter(),
 	}

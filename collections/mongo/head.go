@@ -48,6 +48,8 @@ type share struct{ rank, claimers int64 }
 
 // ahead is what a process has read of its share beyond its last claim.
 type ahead struct {
+	turn chan struct{} // has room for one: the section that takes or looks
+
 	mu    sync.Mutex
 	list  []*item[queue.Record]
 	share share
@@ -175,7 +177,7 @@ func (s *section) Head(n int) ([]*queue.Record, error) {
 func (s *section) readHead(n, known int) ([]*queue.Record, error) {
 	out := make([]*queue.Record, 0, n)
 	if !s.separate { // whoever meets it there runs again
-		out, _, err := s.takeHead(out, s.queuedFrom(0), n, n+known)
+		out, _, _, err := s.look(out, n, n+known, 0, share{claimers: 1})
 		return out, err
 	}
 	mine := s.b.stream.share(s.b.writer, time.Now())
@@ -183,29 +185,41 @@ func (s *section) readHead(n, known int) ([]*queue.Record, error) {
 		if try == headTries {
 			mine = share{claimers: 1} // others were faster each time: take what comes first
 		}
-		missing, further := n-len(out), 0
-		if known == 0 {
-			var taken []*item[queue.Record]
-			if taken, further = s.b.ahead.take(missing, mine); taken != nil {
-				out = s.takeAhead(out, taken)
-				continue
-			}
-		}
-		var beyond []*item[queue.Record]
-		var some bool
+		var last bool
 		var err error
-		if out, beyond, some, err = s.look(out, n, missing+known, further, mine); err != nil {
-			return nil, err
-		}
-		if !some {
-			return out, nil // the queue holds no more
-		}
-		s.b.ahead.keep(beyond, mine)
-		if mine.claimers == 1 {
-			break
+		if out, last, err = s.takeNext(out, n, known, mine); err != nil || last {
+			return out, err
 		}
 	}
 	return out, nil
+}
+
+// takeNext adds to out, up to n, what has been read ahead, or else what the queue
+// begins with. Last reports that a further look would bring no more. One section
+// does so at a time: were several to look, all would find the same, and those that
+// come after it take what it has read beyond.
+func (s *section) takeNext(out []*queue.Record, n, known int, mine share) (_ []*queue.Record, last bool, err error) {
+	select {
+	case s.b.ahead.turn <- struct{}{}:
+		defer func() { <-s.b.ahead.turn }()
+	case <-s.ctx.Done():
+		return nil, false, s.ctx.Err()
+	}
+	missing, further := n-len(out), 0
+	if known == 0 {
+		var taken []*item[queue.Record]
+		if taken, further = s.b.ahead.take(missing, mine); taken != nil {
+			return s.takeAhead(out, taken), false, nil
+		}
+	}
+	out, beyond, some, err := s.look(out, n, missing+known, further, mine)
+	if err != nil {
+		return nil, false, err
+	}
+	if some {
+		s.b.ahead.keep(beyond, mine)
+	}
+	return out, !some || mine.claimers == 1, nil
 }
 
 func (s *section) takeAhead(out []*queue.Record, taken []*item[queue.Record]) []*queue.Record {
