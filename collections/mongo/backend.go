@@ -101,7 +101,7 @@ type Backend struct {
 	ended         ended
 	recalled      recent.Memory[string, endOf] // the ends that this process has recalled
 	moved         moved
-	countersMet   met
+	met           recent.Memory[string, counter] // by rollout
 	receiptsMet   met
 	longAttempts  met // with more spans than are read together
 	spanReads     *groupcommit.Group[*spanRead]
@@ -179,7 +179,7 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 	b.knownRollouts.Limit, b.knownWorkers.Limit, b.recalled.Limit = cacheLimit, cacheLimit, cacheLimit
 	b.ended.Limit = endedLimit
 	b.spanReads = groupcommit.New(b.readSpans, nil, parallelReads)
-	b.countersMet.Limit, b.receiptsMet.Limit, b.longAttempts.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit, metLimit
+	b.met.Limit, b.receiptsMet.Limit, b.longAttempts.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit, metLimit
 	for name, h := range b.collections() {
 		*h = handles{
 			main:     b.database.Collection(name),

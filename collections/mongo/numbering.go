@@ -1,0 +1,268 @@
+package mongo
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/aglq/aglq/collections"
+)
+
+// The spans of a rollout are numbered by a counter in the database. Nearly always
+// one process numbers all of them, so it takes a counter that it has not met for
+// new, and one that it has moved for unmoved since: one insert makes the former of
+// a call, and one update moves the latter. Only those that others have made or
+// moved after all are moved one by one, and so they are from then on: who moves a
+// counter by update leaves a mark, and nobody else leaves another on the same one,
+// so that it tells for sure which of several moves were made. Only numbers whose
+// issue was broken off with the connection are lost.
+
+// parallelCounters is how many counters a call moves one by one at a time.
+const parallelCounters = 4
+
+// counter is what a process knows of one.
+type counter struct {
+	last   int64 // issued here
+	shared bool  // others have moved it, too
+}
+
+// NextSequence implements collections.Spans. A number that is not durable is
+// issued by the primary alone; the durable write that follows, on the same
+// primary, makes it durable too.
+func (b *Backend) NextSequence(ctx context.Context, entries []collections.Counter, durable bool) ([]int64, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	n := numbering{b: b, entries: entries, first: make([]int64, len(entries)), to: b.counters.main, concern: journaledDoc}
+	if !durable {
+		n.to, n.concern, ctx = b.counters.fast, fastDoc, b.moved.noting(ctx)
+	}
+	return n.first, wrap(n.issue(ctx), "numbering spans in MongoDB")
+}
+
+// numbering is one call.
+type numbering struct {
+	b       *Backend
+	entries []collections.Counter
+	first   []int64 // the answer
+	to      *driver.Collection
+	concern bson.Raw // of to
+}
+
+// move is the place of an entry, and where this process has left its counter.
+type move struct {
+	at   int
+	from int64
+}
+
+func (n *numbering) issue(ctx context.Context) error {
+	var fresh, others []int
+	var own []move
+	for i, e := range n.entries {
+		switch c, met := n.b.met.Get(e.RolloutID); {
+		case !met:
+			fresh = append(fresh, i)
+		case c.shared || e.N > math.MaxInt64-c.last:
+			others = append(others, i)
+		default:
+			own = append(own, move{i, c.last})
+		}
+	}
+	existing, err := n.make(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	others = append(others, existing...)
+	if len(own) > 1 { // one alone is as cheap
+		gone, err := n.moveOwn(ctx, own)
+		if err != nil {
+			return err
+		}
+		others, own = append(others, gone...), nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelCounters)
+	for _, m := range own {
+		group.Go(func() error { return n.increase(ctx, m.at, m.from) })
+	}
+	for _, i := range others {
+		group.Go(func() error { return n.increase(ctx, i, anywhere) })
+	}
+	return group.Wait()
+}
+
+// issued answers an entry whose counter was moved to last, by this process alone so
+// far or not.
+func (n *numbering) issued(i int, last int64, shared bool) {
+	e := n.entries[i]
+	n.first[i] = last - e.N + 1
+	n.b.met.Update(e.RolloutID, func(c counter, _ bool) counter {
+		return counter{last: last, shared: c.shared || shared}
+	})
+}
+
+// make inserts counters, and returns the places of those that exist already.
+func (n *numbering) make(ctx context.Context, fresh []int) (existing []int, err error) {
+	if len(fresh) == 0 {
+		return nil, nil
+	}
+	docs := make([]bson.Raw, len(fresh))
+	for k, i := range fresh {
+		d := newDoc(64 + len(n.entries[i].RolloutID))
+		d.text("_id", key(n.b.partition, n.entries[i].RolloutID))
+		d.int("n", n.entries[i].N)
+		docs[k] = d.done()
+		n.issued(i, n.entries[i].N, false)
+	}
+	_, err = n.to.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
+	there, err := duplicates(err)
+	for _, k := range there {
+		existing = append(existing, fresh[k])
+	}
+	return existing, err
+}
+
+// moveOwn moves counters from where this process has left them, and returns the
+// places of those that are not there any more. Where not all are, the mark of the
+// command tells which it has moved.
+func (n *numbering) moveOwn(ctx context.Context, own []move) (gone []int, err error) {
+	places := make([]int, len(own))
+	for k, m := range own {
+		places[k] = m.at
+	}
+	mark := n.b.newRevision()
+	answer, err := n.b.database.RunCommand(ctx, n.moveCommand(own, mark)).Raw()
+	switch {
+	case err != nil && passing(err):
+		return places, nil
+	case err != nil:
+		return nil, err
+	}
+	var marked map[string]bool
+	made, _ := answer.Lookup("n").AsInt64OK()
+	if all := int64(len(own)); made < all {
+		if marked, err = n.marked(ctx, places, mark); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range own {
+		e := n.entries[m.at]
+		if marked != nil && !marked[key(n.b.partition, e.RolloutID)] {
+			gone = append(gone, m.at)
+			continue
+		}
+		n.issued(m.at, m.from+e.N, false)
+	}
+	return gone, nil
+}
+
+func (n *numbering) moveCommand(own []move, mark int64) bson.Raw {
+	d := newDoc(256 + 160*len(own))
+	d.text("update", n.to.Name())
+	d.raw("writeConcern", n.concern)
+	d.no("ordered")
+	list := d.openArray("updates")
+	for k, m := range own {
+		e := n.entries[m.at]
+		at := d.open(strconv.Itoa(k))
+		q := d.open("q")
+		d.text("_id", key(n.b.partition, e.RolloutID))
+		d.int("n", m.from)
+		d.close(q)
+		u := d.open("u")
+		set := d.open("$set")
+		d.int("n", m.from+e.N)
+		d.int("w", mark)
+		d.close(set)
+		d.close(u)
+		d.text("hint", "_id_")
+		d.close(at)
+	}
+	d.close(list)
+	return d.done()
+}
+
+// marked are the counters, by _id, that were last moved by the command of a mark.
+func (n *numbering) marked(ctx context.Context, places []int, mark int64) (map[string]bool, error) {
+	ids := make([]string, len(places))
+	for k, i := range places {
+		ids[k] = n.entries[i].RolloutID
+	}
+	moved := make(map[string]bool, len(places))
+	err := each(ctx, n.b.counters.local, n.b.idIn(ids), options.Find().SetBatchSize(int32(len(ids)+1)), func(raw bson.Raw) {
+		if by, _ := raw.Lookup("w").AsInt64OK(); by == mark {
+			moved[raw.Lookup("_id").StringValue()] = true
+		}
+	})
+	return moved, err
+}
+
+// anywhere is where a counter is that others move: the next one is not expected to
+// follow what this process has issued.
+const anywhere = -1 << 62
+
+// badValue is MongoDB's code for, among others, an $inc beyond int64.
+const badValue = 2
+
+// increase moves one counter from wherever it is, and expects it at from.
+func (n *numbering) increase(ctx context.Context, i int, from int64) error {
+	e := n.entries[i]
+	o := options.FindOneAndUpdate().SetUpsert(true).SetReturnDocument(options.After)
+	for {
+		raw, err := n.to.FindOneAndUpdate(ctx, n.b.idIn([]string{e.RolloutID}), moveCounter("$inc", e.N), o).Raw()
+		if driver.IsDuplicateKeyError(err) {
+			continue // made by another call at the same time
+		}
+		if refused := driver.ServerError(nil); errors.As(err, &refused) && refused.HasErrorCode(badValue) {
+			return collections.ErrNumbersUsedUp(e.RolloutID)
+		}
+		if err != nil {
+			return err
+		}
+		last, _ := raw.Lookup("n").AsInt64OK()
+		n.issued(i, last, last != from+e.N)
+		return nil
+	}
+}
+
+func moveCounter(operator string, n int64) bson.Raw {
+	d := newDoc(48)
+	at := d.open(operator)
+	d.int("n", n)
+	d.close(at)
+	return d.done()
+}
+
+// RaiseSequence implements collections.Spans. It waits for no journal: whoever
+// raises a counter goes on to store the span that says so, and that durable
+// write makes the one before it durable too.
+func (b *Backend) RaiseSequence(ctx context.Context, entries []collections.Counter) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	return b.raise(b.moved.noting(ctx), b.counters.fast, entries)
+}
+
+func (b *Backend) raise(ctx context.Context, to *driver.Collection, entries []collections.Counter) error {
+	models := make([]driver.WriteModel, len(entries))
+	for i, e := range entries {
+		b.met.Put(e.RolloutID, counter{shared: true}) // wherever it is then
+		// A counter that does not exist stands at 0.
+		models[i] = driver.NewUpdateOneModel().SetFilter(b.idIn([]string{e.RolloutID})).
+			SetUpdate(moveCounter("$max", max(0, e.N))).SetUpsert(true)
+	}
+	for {
+		_, err := to.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		if driver.IsDuplicateKeyError(err) {
+			continue // raising twice does no harm
+		}
+		return wrap(err, "raising span numbers in MongoDB")
+	}
+}

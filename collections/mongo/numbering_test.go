@@ -1,0 +1,134 @@
+package mongo_test
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+	"pgregory.net/rapid"
+
+	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/collections/mongo"
+	"github.com/aglq/aglq/collections/mongo/mongotest"
+	"github.com/aglq/aglq/queue"
+)
+
+// twoProcesses are two backends on one partition.
+func twoProcesses(t *testing.T) [2]*mongo.Backend {
+	t.Helper()
+	o := mongo.Options{URI: mongotest.URI(t), Database: mongotest.Database(t), Logger: slog.New(slog.DiscardHandler)}
+	var out [2]*mongo.Backend
+	for i := range out {
+		b, err := mongo.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close(t.Context()) })
+		out[i] = b
+	}
+	return out
+}
+
+// TestNumbersOfTwoProcesses has two processes number and raise the same rollouts in
+// turn, several with one call: each number follows the last one.
+func TestNumbersOfTwoProcesses(t *testing.T) {
+	both := twoProcesses(t)
+	run := 0
+	rapid.Check(t, func(t *rapid.T) {
+		run++
+		last := map[string]int64{}
+		for range rapid.IntRange(1, 12).Draw(t, "calls") {
+			by := rapid.IntRange(0, 1).Draw(t, "process")
+			var entries []collections.Counter
+			for _, r := range rapid.SliceOfNDistinct(rapid.IntRange(0, 4), 1, 5, rapid.ID).Draw(t, "rollouts") {
+				entries = append(entries, collections.Counter{RolloutID: fmt.Sprintf("ro-%d-%d", run, r), N: rapid.Int64Range(1, 4).Draw(t, "n")})
+			}
+			if rapid.IntRange(0, 4).Draw(t, "raise") == 0 {
+				for i := range entries {
+					entries[i].N += last[entries[i].RolloutID]
+				}
+				if err := both[by].RaiseSequence(t.Context(), entries); err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range entries {
+					last[e.RolloutID] = max(last[e.RolloutID], e.N)
+				}
+				continue
+			}
+			got, err := both[by].NextSequence(t.Context(), entries, rapid.Bool().Draw(t, "durable"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, e := range entries {
+				if got[i] != last[e.RolloutID]+1 {
+					t.Fatalf("%s: number %d comes after %d", e.RolloutID, got[i], last[e.RolloutID])
+				}
+				last[e.RolloutID] = got[i] + e.N - 1
+			}
+		}
+	})
+}
+
+// TestNumbersAtOnce has many callers of two processes number the same rollouts at
+// the same time: no number is issued twice, and none is left out.
+func TestNumbersAtOnce(t *testing.T) {
+	both := twoProcesses(t)
+	entries := make([]collections.Counter, 6)
+	for i := range entries {
+		entries[i] = collections.Counter{RolloutID: fmt.Sprintf("ro-%d", i), N: 3}
+	}
+	const callers, calls = 8, 20
+	answers := make([][][]int64, callers)
+	var group errgroup.Group
+	for c := range callers {
+		group.Go(func() error {
+			for range calls {
+				got, err := both[c%2].NextSequence(t.Context(), entries, false)
+				if err != nil {
+					return err
+				}
+				answers[c] = append(answers[c], got)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range entries {
+		var all []int64
+		for _, of := range answers {
+			for _, got := range of {
+				all = append(all, got[i])
+			}
+		}
+		slices.Sort(all)
+		for k := 1; k < len(all); k++ {
+			if all[k]-all[k-1] != 3 {
+				t.Fatalf("rollout %d has numbers from %d and from %d", i, all[k-1], all[k])
+			}
+		}
+	}
+}
+
+// TestNumbersUsedUpHere moves a counter to its end together with another.
+func TestNumbersUsedUpHere(t *testing.T) {
+	b := mongotest.Open(t)
+	ctx := t.Context()
+	full, other := collections.Counter{RolloutID: "ro-1", N: math.MaxInt64 - 1}, collections.Counter{RolloutID: "ro-2", N: 1}
+	if _, err := b.NextSequence(ctx, []collections.Counter{full, other}, true); err != nil {
+		t.Fatal(err)
+	}
+	full.N = 2
+	if _, err := b.NextSequence(ctx, []collections.Counter{full, other}, true); queue.KindOf(err) != queue.Conflict {
+		t.Errorf("numbers beyond the end: %v", err)
+	}
+	full.N = 1
+	got, err := b.NextSequence(ctx, []collections.Counter{full, other}, true)
+	if err != nil || got[0] != math.MaxInt64 || got[1] < 2 {
+		t.Errorf("the last number is %v, %v", got, err)
+	}
+}
