@@ -105,6 +105,7 @@ type Backend struct {
 	receiptsMet   met
 	longAttempts  met // with more spans than are read together
 	spanReads     *groupcommit.Group[*spanRead]
+	workerReads   *groupcommit.Group[*workerRead]
 	doubtful      recent.Memory[string, int64] // spans whose insert was broken off: by _id, the number it was made under
 }
 
@@ -179,6 +180,7 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 	b.knownRollouts.Limit, b.knownWorkers.Limit, b.recalled.Limit = cacheLimit, cacheLimit, cacheLimit
 	b.ended.Limit = endedLimit
 	b.spanReads = groupcommit.New(b.readSpans, nil, parallelReads)
+	b.workerReads = groupcommit.New(b.readWorkers, nil, parallelReads)
 	b.met.Limit, b.receiptsMet.Limit, b.longAttempts.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit, metLimit
 	for name, h := range b.collections() {
 		*h = handles{
@@ -234,6 +236,7 @@ func (b *Backend) Close(ctx context.Context) error {
 	defer cancel()
 	b.unfollow(ctx)
 	b.spanReads.Wait()
+	b.workerReads.Wait()
 	return wrap(b.client.Disconnect(ctx), "disconnecting from MongoDB")
 }
 

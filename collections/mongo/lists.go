@@ -8,18 +8,45 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/aglq/aglq/collections"
+	"github.com/aglq/aglq/internal/groupcommit"
 	"github.com/aglq/aglq/queue"
 )
 
-// Worker implements collections.Workers.
+// workerRead is one caller's part in a question for workers.
+type workerRead struct {
+	id     string
+	worker *queue.Worker
+}
+
+// Worker implements collections.Workers. All workers of a process that starts, or
+// that comes back to a store, send heartbeats at once: those that ask at the same
+// time are answered together.
 func (b *Backend) Worker(ctx context.Context, id string) (*queue.Worker, error) {
-	ctx, cancel := bound(ctx)
+	r := &workerRead{id: id}
+	err := b.workerReads.Do(ctx, r)
+	return r.worker, wrap(err, "reading a worker from MongoDB")
+}
+
+// readWorkers answers a batch of reads.
+func (b *Backend) readWorkers(batch []*groupcommit.Call[*workerRead]) {
+	ctx, cancel := bound(collections.Detached(batch[0].Ctx))
 	defer cancel()
-	var out *queue.Worker
-	err := each(ctx, b.workers.main, b.idIn([]string{id}), options.Find().SetLimit(1), func(raw bson.Raw) {
-		out, _, _ = decodeWorker(raw)
+	ids := make([]string, len(batch))
+	for i, c := range batch {
+		ids[i] = c.Item.id
+	}
+	found := make(map[string]*queue.Worker, len(batch))
+	err := each(ctx, b.workers.main, b.idIn(ids), options.Find().SetBatchSize(int32(len(ids)+1)), func(raw bson.Raw) {
+		w, _, _ := decodeWorker(raw)
+		found[w.WorkerID] = w
 	})
-	return out, wrap(err, "reading a worker from MongoDB")
+	for _, c := range batch {
+		c.Err = err
+		if w := found[c.Item.id]; w != nil {
+			own := *w
+			c.Item.worker = &own
+		}
+	}
 }
 
 // QueryWorkers implements collections.Workers. Workers are few and small, so
