@@ -16,22 +16,31 @@ import (
 // changeMost is how many rollouts are changed at a time.
 const changeMost = 16
 
-// changeCommand changes rollouts. Check, which may be nil, looks at the options that more
-// adds. Refuse says why a rollout should be left alone, ""
-// where it should not; change does it and says what was done.
-func (a *app) changeCommand(name, usage string, check func(*cli.Command) error, refuse func(cmd *cli.Command, r *queue.Rollout) string,
-	change func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.AttemptedRollout) (string, error), more ...cli.Flag,
-) *cli.Command {
+// changing is how a command changes rollouts.
+type changing struct {
+	flags []cli.Flag // beyond those of all
+	// check, which may be nil, looks at the options.
+	check func(*cli.Command) error
+	// refuse says why a rollout should be left alone, "" where it should not.
+	refuse func(cmd *cli.Command, r *queue.Rollout) string
+	// prepare, which may be nil, may fail before anything is changed.
+	prepare func(ctx context.Context, cmd *cli.Command, s *client.Client, ids []string) error
+	// change does it and says what was done.
+	change func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.Rollout) (string, error)
+}
+
+// changeCommand changes rollouts.
+func (a *app) changeCommand(name, usage string, c changing) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: usage, ArgsUsage: "[ROLLOUT_ID …]",
-		Flags: flags([]cli.Flag{storeURLFlag()}, rolloutFilterFlags(), []cli.Flag{whereFlag("only those")}, more),
+		Flags: flags([]cli.Flag{storeURLFlag()}, rolloutFilterFlags(), []cli.Flag{whereFlag("only those")}, c.flags),
 		Action: a.action(func(ctx context.Context, cmd *cli.Command) error {
 			chosen := cmd.IsSet("status") || cmd.IsSet("mode") || cmd.IsSet("id-contains") || cmd.IsSet("where")
 			if chosen == cmd.Args().Present() {
 				return usagef(cmd, "give ids of rollouts, or choose them by --where, --status, --mode or --id-contains")
 			}
-			if check != nil {
-				if err := check(cmd); err != nil {
+			if c.check != nil {
+				if err := c.check(cmd); err != nil {
 					return err
 				}
 			}
@@ -39,7 +48,12 @@ func (a *app) changeCommand(name, usage string, check func(*cli.Command) error, 
 				ids := unique(cmd.Args().Slice())
 				if chosen {
 					var err error
-					if ids, err = chooseRollouts(ctx, s, cmd, refuse); err != nil {
+					if ids, err = chooseRollouts(ctx, s, cmd, c.refuse); err != nil {
+						return err
+					}
+				}
+				if c.prepare != nil {
+					if err := c.prepare(ctx, cmd, s, ids); err != nil {
 						return err
 					}
 				}
@@ -51,10 +65,10 @@ func (a *app) changeCommand(name, usage string, check func(*cli.Command) error, 
 					if r == nil {
 						return "", queue.ErrNoRollout(id)
 					}
-					if why := refuse(cmd, &r.Rollout); why != "" {
+					if why := c.refuse(cmd, &r.Rollout); why != "" {
 						return "", queue.Errorf(queue.Conflict, "rollout %s %s", id, why)
 					}
-					return change(ctx, cmd, s, r)
+					return c.change(ctx, cmd, s, &r.Rollout)
 				})
 			})
 		}),

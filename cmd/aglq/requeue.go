@@ -6,8 +6,10 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/aglq/aglq/algorithm"
 	"github.com/aglq/aglq/algorithm/adapter"
@@ -18,69 +20,103 @@ import (
 )
 
 func (a *app) requeueCommand() *cli.Command {
-	more := []cli.Flag{
-		&cli.BoolFlag{Name: "force", Usage: "requeue also rollouts that a worker holds; what it still reports of them is fenced off"},
-		&cli.BoolFlag{Name: "as-new", Usage: "leave them as they are, and enqueue new rollouts with their input, mode, resources, config and metadata"},
-		&textsFlag{
-			Name: "metadata", Validator: eachAssignment,
-			Usage: "with --as-new: `NAME=VALUE` for the metadata of the new ones; JSON, or else a text; repeat it for more",
+	copies := map[string]int{} // of each rollout
+	return a.changeCommand("requeue", "put rollouts that have ended into the queue again", changing{
+		flags: []cli.Flag{
+			&cli.BoolFlag{Name: "force", Usage: "requeue also rollouts that a worker holds; what it still reports of them is fenced off"},
+			&cli.BoolFlag{Name: "as-new", Usage: "leave them as they are, and enqueue new rollouts with their input, mode, resources, config and metadata"},
+			&textsFlag{
+				Name: "metadata", Validator: eachAssignment,
+				Usage: "with --as-new: `NAME=VALUE` for the metadata of the new ones; JSON, or else a text; repeat it for more",
+			},
+			&cli.StringFlag{
+				Name: "copies", Value: "1",
+				Usage: "with --as-new: `EXPRESSION` for how many new ones to enqueue of each, rounded, in the language of --where: 'max(0, 4 - 4 * (reward ?? 0))'",
+			},
 		},
-		&cli.StringFlag{
-			Name: "copies", Value: "1",
-			Usage: "with --as-new: `EXPRESSION` for how many new ones to enqueue of each, rounded, in the language of --where: 'reward == nil ? 4 : 4 * (1 - reward)'",
+		check:  checkRequeue,
+		refuse: refuseRequeue,
+		prepare: func(ctx context.Context, cmd *cli.Command, s *client.Client, ids []string) (err error) {
+			if cmd.Bool("as-new") {
+				copies, err = countCopies(ctx, cmd, s, ids)
+			}
+			return err
 		},
-	}
-	refuse := func(cmd *cli.Command, r *queue.Rollout) string {
-		switch {
-		case cmd.Bool("as-new"):
-			if !r.Status.Finished() && !cmd.Bool("force") {
-				return "has not finished: it is " + string(r.Status) + "; --force enqueues it anew all the same"
-			}
-		case r.Status.Queued():
-			return "is in the queue already"
-		case r.Status.Active() && !cmd.Bool("force"):
-			return "is held by a worker: it is " + string(r.Status) + "; --force requeues it all the same"
-		}
-		return ""
-	}
-	check := func(cmd *cli.Command) error {
-		for _, name := range []string{"metadata", "copies"} {
-			if cmd.IsSet(name) && !cmd.Bool("as-new") {
-				return usagef(cmd, "--%s is for new rollouts: give --as-new too", name)
-			}
-		}
-		if _, err := where.CompileNumber(cmd.String("copies")); err != nil {
-			return usagef(cmd, "--copies: %v", err)
-		}
-		return nil
-	}
-	return a.changeCommand("requeue", "put rollouts that have ended into the queue again", check, refuse,
-		func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.AttemptedRollout) (string, error) {
+		change: func(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.Rollout) (string, error) {
 			if !cmd.Bool("as-new") {
 				return "requeued", setStatus(ctx, s, r.RolloutID, queue.RolloutRequeuing)
 			}
-			n, err := copiesOf(ctx, cmd, s, r)
-			if err != nil || n == 0 {
-				return "is left at that", err
+			if copies[r.RolloutID] == 0 {
+				return "is left out: 0 copies", nil
 			}
-			ids, err := enqueueAgain(ctx, cmd, s, &r.Rollout, n)
+			ids, err := enqueueAgain(ctx, cmd, s, r, copies[r.RolloutID])
 			return "is again " + strings.Join(ids, " "), err
-		}, more...)
+		},
+	})
+}
+
+func checkRequeue(cmd *cli.Command) error {
+	for _, name := range []string{"metadata", "copies"} {
+		if cmd.IsSet(name) && !cmd.Bool("as-new") {
+			return usagef(cmd, "--%s is for new rollouts: give --as-new too", name)
+		}
+	}
+	if _, err := where.CompileNumber(cmd.String("copies")); err != nil {
+		return usagef(cmd, "--copies: %v", err)
+	}
+	return nil
+}
+
+func refuseRequeue(cmd *cli.Command, r *queue.Rollout) string {
+	switch {
+	case cmd.Bool("as-new"):
+		if !r.Status.Finished() && !cmd.Bool("force") {
+			return "has not finished: it is " + string(r.Status) + "; --force enqueues it anew all the same"
+		}
+	case r.Status.Queued():
+		return "is in the queue already"
+	case r.Status.Active() && !cmd.Bool("force"):
+		return "is held by a worker: it is " + string(r.Status) + "; --force requeues it all the same"
+	}
+	return ""
 }
 
 // maxCopies is how many rollouts may be made of one: an expression without a bound,
 // such as 1 / reward, had better not fill the store.
 const maxCopies = 1000
 
-// copiesOf is how many new rollouts are to be made of one.
-func copiesOf(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.AttemptedRollout) (int, error) {
+// countCopies tells how many new rollouts are to be made of each. One that cannot be
+// told fails the command, before it has made any.
+func countCopies(ctx context.Context, cmd *cli.Command, s *client.Client, ids []string) (map[string]int, error) {
 	number, err := where.CompileNumber(cmd.String("copies"))
 	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	copies := make(map[string]int, len(ids))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(changeMost)
+	for _, id := range ids {
+		group.Go(func() error {
+			n, err := copiesOf(ctx, number, s, id)
+			mu.Lock()
+			defer mu.Unlock()
+			copies[id] = n
+			return err
+		})
+	}
+	return copies, group.Wait()
+}
+
+// copiesOf is 0 for a rollout that is not there.
+func copiesOf(ctx context.Context, number *where.Number, s *client.Client, id string) (int, error) {
+	r, err := s.Rollout(ctx, id)
+	if err != nil || r == nil {
 		return 0, err
 	}
 	var spans []queue.Span
 	if number.NeedsSpans() {
-		if spans, err = (adapter.Source{Store: s}).Spans(ctx, r.RolloutID); err != nil {
+		if spans, err = (adapter.Source{Store: s}).Spans(ctx, id); err != nil {
 			return 0, err
 		}
 	}
@@ -89,7 +125,7 @@ func copiesOf(ctx context.Context, cmd *cli.Command, s *client.Client, r *queue.
 		return 0, err
 	}
 	if n = math.Round(n); n < 0 || n > maxCopies {
-		return 0, queue.Errorf(queue.Invalid, "rollout %s: --copies comes to %g; it must be from 0 to %d", r.RolloutID, n, maxCopies)
+		return 0, queue.Errorf(queue.Invalid, "rollout %s: --copies comes to %g; it must be from 0 to %d, as with max(0, …); nothing was enqueued", id, n, maxCopies)
 	}
 	return int(n), nil
 }
@@ -111,12 +147,19 @@ func enqueueAgain(ctx context.Context, cmd *cli.Command, s *client.Client, r *qu
 		metadata = replaceMember(metadata, name, v)
 	}
 	again := queue.Request{Input: r.Input, Mode: r.Mode, ResourcesID: r.ResourcesID, Config: &r.Config, Metadata: metadata}
-	rollouts, err := s.Enqueue(ctx, slices.Repeat([]queue.Request{again}, n))
-	ids := make([]string, len(rollouts))
-	for i := range rollouts {
-		ids[i] = rollouts[i].RolloutID
+	most := max(1, min(enqueueMost, enqueueBytes/(1024+len(r.Input)+len(metadata))))
+	var ids []string
+	for len(ids) < n {
+		rollouts, err := s.Enqueue(ctx, slices.Repeat([]queue.Request{again}, min(most, n-len(ids))))
+		if err != nil {
+			return nil, fmt.Errorf("%d of %d copies of rollout %s were enqueued (%s), the next ones were not: %w",
+				len(ids), n, r.RolloutID, strings.Join(ids, " "), err)
+		}
+		for i := range rollouts {
+			ids = append(ids, rollouts[i].RolloutID)
+		}
 	}
-	return ids, err
+	return ids, nil
 }
 
 func eachAssignment(texts []string) error {

@@ -103,10 +103,12 @@ type Backend struct {
 	moved         moved
 	met           recent.Memory[string, counter] // by rollout
 	receiptsMet   met
-	longAttempts  met // with more spans than are read together
+	longRollouts  met // with more spans than are read together
 	spanReads     *groupcommit.Group[*spanRead]
 	workerReads   *groupcommit.Group[*workerRead]
-	doubtful      recent.Memory[string, int64] // spans whose insert was broken off: by _id, the number it was made under
+	reading       context.Context // of reads, until Close
+	stopReading   context.CancelFunc
+	doubtful      recent.Memory[string, []int64] // spans whose inserts were broken off: by _id, the numbers of these
 }
 
 var _ collections.Backend = (*Backend)(nil)
@@ -179,9 +181,8 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 	}
 	b.knownRollouts.Limit, b.knownWorkers.Limit, b.recalled.Limit = cacheLimit, cacheLimit, cacheLimit
 	b.ended.Limit = endedLimit
-	b.spanReads = groupcommit.New(b.readSpans, nil, parallelReads)
-	b.workerReads = groupcommit.New(b.readWorkers, nil, parallelReads)
-	b.met.Limit, b.receiptsMet.Limit, b.longAttempts.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit, metLimit
+	b.newReads()
+	b.met.Limit, b.receiptsMet.Limit, b.longRollouts.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit, metLimit
 	for name, h := range b.collections() {
 		*h = handles{
 			main:     b.database.Collection(name),
@@ -235,8 +236,7 @@ func (b *Backend) Close(ctx context.Context) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	b.unfollow(ctx)
-	b.spanReads.Wait()
-	b.workerReads.Wait()
+	b.endReads()
 	return wrap(b.client.Disconnect(ctx), "disconnecting from MongoDB")
 }
 

@@ -136,15 +136,19 @@ func (b *Backend) SeparatelyByAnother(ctx context.Context, fn func(tx collection
 	return s.commitSeparately()
 }
 
-// BreakOff is an insert of a span whose answer never came, and which the server has
-// not executed when it is asked. The document arrives when the test inserts it.
-func (b *Backend) BreakOff(ctx context.Context, s *queue.Span) (bson.Raw, error) {
-	doc := b.encodeSpan(s)
-	return doc, b.findStored(ctx, []bson.Raw{doc}, []bool{false})
+// BreakOff is an insert of a span whose answer never came: the document that it
+// would have inserted, which arrives when the test inserts it, and whether the span
+// was there.
+func (b *Backend) BreakOff(ctx context.Context, s *queue.Span) (doc bson.Raw, stored bool, err error) {
+	doc = b.encodeSpan(s)
+	spans, found := []queue.Span{*s}, []bool{false}
+	err = b.findStored(ctx, []bson.Raw{doc}, spans, found)
+	*s = spans[0]
+	return doc, found[0], err
 }
 
-// ReadTogether is how many spans of each attempt one question for all of them
-// brings; -1 is of one whose caller has to read alone.
+// ReadTogether is how many spans of each attempt one batch of reads brings; -1 is of
+// one whose caller has to read alone, -2 if it is too long for good.
 func (b *Backend) ReadTogether(ctx context.Context, of ...queue.AttemptRef) (spans []int, err error) {
 	batch := make([]*groupcommit.Call[*spanRead], len(of))
 	for i, ref := range of {
@@ -158,10 +162,35 @@ func (b *Backend) ReadTogether(ctx context.Context, of ...queue.AttemptRef) (spa
 				return nil, queue.Errorf(queue.Internal, "span %d of %v is %d of %s, %s", i+1, c.Item.of, s.SequenceID, s.RolloutID, s.AttemptID)
 			}
 		}
-		if c.Item.alone {
+		switch {
+		case c.Item.long:
+			n = -2
+		case c.Item.alone:
 			n = -1
 		}
 		spans, err = append(spans, n), errors.Join(err, c.Err)
 	}
 	return spans, err
+}
+
+// AnotherMoves moves a counter as another process does.
+func (b *Backend) AnotherMoves(ctx context.Context, e collections.Counter) (*driver.UpdateResult, error) {
+	return b.counters.main.UpdateOne(ctx, b.idIn([]string{e.RolloutID}), moveCounter("$inc", e.N))
+}
+
+// ReadWorkers answers one question for workers, by their ids.
+func (b *Backend) ReadWorkers(ctx context.Context, ids ...string) (found []string, err error) {
+	batch := make([]*groupcommit.Call[*workerRead], len(ids))
+	for i, id := range ids {
+		batch[i] = &groupcommit.Call[*workerRead]{Item: &workerRead{id: id}, Ctx: ctx}
+	}
+	b.readWorkers(batch)
+	for _, c := range batch {
+		name := ""
+		if c.Item.worker != nil {
+			name = c.Item.worker.WorkerID
+		}
+		found, err = append(found, name), errors.Join(err, c.Err)
+	}
+	return found, err
 }

@@ -263,7 +263,7 @@ func (s *section) look(out []*queue.Record, want, n, further int, mine share) (t
 			break
 		}
 	}
-	if mine.claimers == 1 {
+	if mine.claimers == 1 && s.separate { // others may undo what they see
 		s.b.floor.begins(firstPlace(taken[len(out):]))
 	}
 	return taken, beyond, some, nil
@@ -362,7 +362,7 @@ func (s *section) takeHead(out []*queue.Record, filter bson.Raw, n, limit int) (
 				*it = fresh
 			}
 		}
-		if !it.put && it.after.Place > 0 && len(out) < n {
+		if !it.put && it.after.Place > 0 && len(out) < n && !slices.Contains(out, it.after) {
 			out = append(out, it.after)
 		}
 	})

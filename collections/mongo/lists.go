@@ -29,7 +29,7 @@ func (b *Backend) Worker(ctx context.Context, id string) (*queue.Worker, error) 
 
 // readWorkers answers a batch of reads.
 func (b *Backend) readWorkers(batch []*groupcommit.Call[*workerRead]) {
-	ctx, cancel := bound(collections.Detached(batch[0].Ctx))
+	ctx, cancel := b.readContext(batch[0].Ctx)
 	defer cancel()
 	ids := make([]string, len(batch))
 	for i, c := range batch {

@@ -20,8 +20,8 @@ import (
 // a call, and one update moves the latter. Only those that others have made or
 // moved after all are moved one by one, and so they are from then on: who moves a
 // counter by update leaves a mark, and nobody else leaves another on the same one,
-// so that it tells for sure which of several moves were made. Only numbers whose
-// issue was broken off with the connection are lost.
+// so that it tells for sure which of several moves were made. Numbers are lost only
+// where a call fails, or is broken off with the connection.
 
 // parallelCounters is how many counters a call moves one by one at a time.
 const parallelCounters = 4
@@ -128,27 +128,39 @@ func (n *numbering) make(ctx context.Context, fresh []int) (existing []int, err 
 }
 
 // moveOwn moves counters from where this process has left them, and returns the
-// places of those that are not there any more. Where not all are, the mark of the
-// command tells which it has moved.
+// places of those that are not there any more.
 func (n *numbering) moveOwn(ctx context.Context, own []move) (gone []int, err error) {
+	for len(own) > 0 {
+		mark := n.b.newRevision()
+		command, sent := n.moveCommand(own, mark)
+		lost, err := n.moveSome(ctx, command, own[:sent], mark)
+		if err != nil {
+			return nil, err
+		}
+		gone, own = append(gone, lost...), own[sent:]
+	}
+	return gone, nil
+}
+
+// moveSome sends one command. Where not all of its counters were moved, its mark
+// tells which.
+func (n *numbering) moveSome(ctx context.Context, command bson.Raw, own []move, mark int64) (gone []int, err error) {
 	places := make([]int, len(own))
 	for k, m := range own {
 		places[k] = m.at
 	}
-	mark := n.b.newRevision()
-	answer, err := n.b.database.RunCommand(ctx, n.moveCommand(own, mark)).Raw()
+	answer, err := n.b.database.RunCommand(ctx, command).Raw()
+	var marked map[string]bool
+	if err == nil {
+		if made, _ := answer.Lookup("n").AsInt64OK(); made < int64(len(own)) {
+			marked, err = n.marked(ctx, places, mark)
+		}
+	}
 	switch {
 	case err != nil && passing(err):
-		return places, nil
+		return places, nil // perhaps they have moved, and these numbers are lost
 	case err != nil:
 		return nil, err
-	}
-	var marked map[string]bool
-	made, _ := answer.Lookup("n").AsInt64OK()
-	if all := int64(len(own)); made < all {
-		if marked, err = n.marked(ctx, places, mark); err != nil {
-			return nil, err
-		}
 	}
 	for _, m := range own {
 		e := n.entries[m.at]
@@ -161,15 +173,17 @@ func (n *numbering) moveOwn(ctx context.Context, own []move) (gone []int, err er
 	return gone, nil
 }
 
-func (n *numbering) moveCommand(own []move, mark int64) bson.Raw {
-	d := newDoc(256 + 160*len(own))
+// moveCommand is the command for the first n of own.
+func (n *numbering) moveCommand(own []move, mark int64) (command bson.Raw, sent int) {
+	d := newDoc(256 + 160*min(len(own), maxStatements))
 	d.text("update", n.to.Name())
 	d.raw("writeConcern", n.concern)
 	d.no("ordered")
 	list := d.openArray("updates")
-	for k, m := range own {
+	for sent < len(own) && sent < maxStatements && (sent == 0 || len(d.b) < maxCommand) {
+		m := own[sent]
 		e := n.entries[m.at]
-		at := d.open(strconv.Itoa(k))
+		at := d.open(strconv.Itoa(sent))
 		q := d.open("q")
 		d.text("_id", key(n.b.partition, e.RolloutID))
 		d.int("n", m.from)
@@ -182,9 +196,10 @@ func (n *numbering) moveCommand(own []move, mark int64) bson.Raw {
 		d.close(u)
 		d.text("hint", "_id_")
 		d.close(at)
+		sent++
 	}
 	d.close(list)
-	return d.done()
+	return d.done(), sent
 }
 
 // marked are the counters, by _id, that were last moved by the command of a mark.

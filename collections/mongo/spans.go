@@ -3,6 +3,7 @@ package mongo
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -23,36 +24,53 @@ func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	issued, by := b.moved.take(), new(term)
-	stored, err := b.insertSpans(noting(ctx, by), spans)
+	stored, refused, err := b.insertSpans(noting(ctx, by), spans)
 	if err == nil {
 		err = b.keepNumbers(ctx, spans, issued, by)
+	}
+	if err == nil && len(refused) > 0 {
+		err = wrap(b.findInserted(ctx, spans, refused, stored), "asking MongoDB which spans were stored")
 	}
 	return stored, err
 }
 
-func (b *Backend) insertSpans(ctx context.Context, spans []queue.Span) ([]bool, error) {
+// insertSpans also returns the documents that were refused, by their places, of
+// spans that an earlier insert may have stored.
+func (b *Backend) insertSpans(ctx context.Context, spans []queue.Span) (stored []bool, refused map[int]bson.Raw, err error) {
 	docs := make([]bson.Raw, len(spans))
 	for i := range spans {
 		docs[i] = b.encodeSpan(&spans[i])
 		if len(docs[i]) > maxDocument {
-			return b.insertAroundBig(ctx, spans, i)
+			stored, err = b.insertAroundBig(ctx, spans, i)
+			return stored, nil, err
 		}
 	}
-	stored := make([]bool, len(spans))
+	stored = make([]bool, len(spans))
 	for at := 0; at < len(docs); {
-		n, err := b.insertSome(ctx, docs[at:], stored[at:])
+		n, err := b.insertSome(ctx, docs[at:], spans[at:], stored[at:])
 		if err != nil {
-			return stored, err
+			return stored, nil, err
 		}
 		at += n
 	}
-	return stored, b.findLate(ctx, spans, docs, stored)
+	for i, doc := range docs {
+		if stored[i] {
+			continue
+		}
+		if _, doubtful := b.doubtful.Get(spanDocID(doc)); doubtful {
+			if refused == nil {
+				refused = map[int]bson.Raw{}
+			}
+			refused[i] = doc
+		}
+	}
+	return stored, refused, nil
 }
 
 // insertSome inserts as many documents as one command holds, and says which of
 // them are stored by it. The driver does not repeat the command: a number that is
 // not durable yet may have been lost with the connection.
-func (b *Backend) insertSome(ctx context.Context, docs []bson.Raw, stored []bool) (n int, err error) {
+func (b *Backend) insertSome(ctx context.Context, docs []bson.Raw, spans []queue.Span, stored []bool) (n int, err error) {
 	command, n := b.insertCommand(docs)
 	err = b.database.RunCommand(ctx, command).Err()
 	var refused driver.WriteException
@@ -60,7 +78,7 @@ func (b *Backend) insertSome(ctx context.Context, docs []bson.Raw, stored []bool
 	case err == nil:
 	case errors.As(err, &refused) && refused.WriteConcernError == nil && !slices.ContainsFunc(refused.WriteErrors, notDuplicate):
 	case passing(err):
-		if err := b.findStored(ctx, docs[:n], stored); err != nil {
+		if err := b.findStored(ctx, docs[:n], spans, stored); err != nil {
 			return 0, wrap(err, "storing spans in MongoDB")
 		}
 		return 0, collections.ErrAgain
@@ -107,23 +125,31 @@ func (b *Backend) insertCommand(docs []bson.Raw) (command bson.Raw, n int) {
 // maxInserts is how many documents one insert holds.
 const maxInserts = 10_000
 
-// findStored looks which documents an insert has stored whose answer never came,
-// by the number that each was inserted under. It repeats until ctx ends. The others
-// may still be stored, should the command arrive late.
-func (b *Backend) findStored(ctx context.Context, docs []bson.Raw, stored []bool) error {
-	ids := make(bson.A, len(docs))
+// findStored looks which documents an insert has stored whose answer never came.
+// The others may still be stored, should the command arrive late.
+func (b *Backend) findStored(ctx context.Context, docs []bson.Raw, spans []queue.Span, stored []bool) error {
+	asked := make(map[int]bson.Raw, len(docs))
 	for i, doc := range docs {
-		ids[i] = spanDocID(doc)
+		asked[i] = doc
+		b.doubtful.Update(spanDocID(doc), func(before []int64, _ bool) []int64 {
+			return append(slices.Clip(before), doc.Lookup("o").AsInt64())
+		})
+	}
+	return b.findInserted(ctx, spans, asked, stored)
+}
+
+// findInserted marks as stored, under the number that they have, the spans of
+// documents, by their places, that were stored by an insert which was broken off.
+// It repeats until ctx ends.
+func (b *Backend) findInserted(ctx context.Context, spans []queue.Span, docs map[int]bson.Raw, stored []bool) error {
+	ids := make(bson.A, 0, len(docs))
+	for _, doc := range docs {
+		ids = append(ids, spanDocID(doc))
 	}
 	for tries := 0; ; tries++ {
 		found, err := b.insertedSpans(ctx, ids)
 		if err == nil {
-			for i, doc := range docs {
-				order := doc.Lookup("o").AsInt64()
-				if stored[i] = found[spanDocID(doc)].order == order; !stored[i] {
-					b.doubtful.Put(spanDocID(doc), order)
-				}
-			}
+			b.markInserted(found, spans, docs, stored)
 		}
 		if err == nil || !passing(err) {
 			return err
@@ -134,32 +160,18 @@ func (b *Backend) findStored(ctx context.Context, docs []bson.Raw, stored []bool
 	}
 }
 
-// findLate marks as stored, under the number that they have, the spans which an
-// insert has refused because an earlier one, that was broken off, has stored them
-// after all.
-func (b *Backend) findLate(ctx context.Context, spans []queue.Span, docs []bson.Raw, stored []bool) error {
-	var ids bson.A
-	for i, doc := range docs {
-		if _, doubtful := b.doubtful.Get(spanDocID(doc)); doubtful && !stored[i] {
-			ids = append(ids, spanDocID(doc))
+func (b *Backend) markInserted(found map[string]insertedSpan, spans []queue.Span, docs map[int]bson.Raw, stored []bool) {
+	for _, i := range slices.Sorted(maps.Keys(docs)) {
+		id := spanDocID(docs[i])
+		there, ok := found[id]
+		inserts, _ := b.doubtful.Get(id)
+		if !ok || !slices.Contains(inserts, there.order) {
+			continue
 		}
+		stored[i], spans[i].SequenceID = true, there.number
+		b.spanned.stored(1)
+		b.doubtful.Forget(id) // one that comes later is a duplicate
 	}
-	if len(ids) == 0 {
-		return nil
-	}
-	found, err := b.insertedSpans(ctx, ids)
-	if err != nil {
-		return wrap(err, "asking MongoDB which spans were stored")
-	}
-	for i, doc := range docs {
-		order, doubtful := b.doubtful.Get(spanDocID(doc))
-		if doubtful && !stored[i] && found[spanDocID(doc)].order == order {
-			stored[i], spans[i].SequenceID = true, found[spanDocID(doc)].number
-			b.spanned.stored(1)
-		}
-		b.doubtful.Forget(spanDocID(doc))
-	}
-	return nil
 }
 
 func spanDocID(doc bson.Raw) string { return doc.Lookup("_id").StringValue() }

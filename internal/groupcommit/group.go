@@ -19,6 +19,10 @@ type Group[T any] struct {
 	// Committed, if not nil, is told of each commit. It is set before the first
 	// call.
 	Committed func(calls int, took time.Duration)
+	// Abandon lets a caller whose context ends go without its answer, though its
+	// item is being committed: for calls that change nothing. The item is not the
+	// caller's to look at then. It is set before the first call.
+	Abandon bool
 
 	commit   func(batch []*Call[T])
 	weigh    func(T) int
@@ -59,11 +63,16 @@ var ErrBusy = queue.Errorf(queue.Unavailable, "the store is overloaded: too many
 
 // Do commits item, with whatever else is waiting, and returns its own error. A
 // cancelled ctx withdraws an item that no commit has taken yet; after that the
-// outcome is awaited, so that the caller knows what was written.
+// outcome is awaited, so that the caller knows what was written, unless Abandon is
+// set.
 func (g *Group[T]) Do(ctx context.Context, item T) error {
+	if err := ctx.Err(); g.Abandon && err != nil {
+		return err
+	}
 	c := &Call[T]{Item: item, Ctx: ctx}
 	g.mu.Lock()
-	if g.flights < g.parallel {
+	free := g.flights < g.parallel
+	if free && !g.Abandon {
 		g.flights++
 		g.mu.Unlock()
 		g.guarded([]*Call[T]{c})
@@ -76,14 +85,20 @@ func (g *Group[T]) Do(ctx context.Context, item T) error {
 	}
 	c.done = make(chan struct{})
 	g.waiting = append(g.waiting, c)
+	if free {
+		g.flights++
+	}
 	g.mu.Unlock()
+	if free {
+		g.next()
+	}
 
 	select {
 	case <-c.done:
 		return c.Err
 	case <-ctx.Done():
 	}
-	if g.withdraw(c) {
+	if g.withdraw(c) || g.Abandon {
 		return ctx.Err()
 	}
 	<-c.done

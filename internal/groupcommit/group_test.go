@@ -90,6 +90,35 @@ func TestGroupWithdraws(t *testing.T) {
 	}
 }
 
+// A caller of a lane that may be abandoned goes when its context ends, alone or in
+// company; the lane goes on.
+func TestGroupIsAbandoned(t *testing.T) {
+	release := make(chan struct{})
+	g := lane(func([]*Call[int]) { <-release })
+	g.Abandon = true
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error)
+	for range 3 {
+		go func() { gone <- g.Do(ctx, 0) }()
+	}
+	for flying := 0; flying == 0; {
+		g.mu.Lock()
+		flying = g.flights
+		g.mu.Unlock()
+	}
+	cancel()
+	for range 3 {
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Errorf("an abandoning caller got %v", err)
+		}
+	}
+	close(release)
+	if err := g.Do(t.Context(), 1); err != nil {
+		t.Errorf("the next call got %v", err)
+	}
+	g.Wait()
+}
+
 // A commit that panics fails its calls and leaves the lane usable.
 func TestGroupSurvivesAPanic(t *testing.T) {
 	g := lane(func(batch []*Call[int]) {

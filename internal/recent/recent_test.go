@@ -25,14 +25,24 @@ func TestMemory(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			key, v := rapid.IntRange(0, 12).Draw(t, "key"), rapid.Int().Draw(t, "value")
-			switch rapid.IntRange(0, 5).Draw(t, "step") {
+			switch rapid.IntRange(0, 7).Draw(t, "step") {
 			case 0, 1:
 				m.Put(key, v)
 				put(key, v)
 			case 2:
-				if _, known := m.Get(key); known {
-					m.Update(key, func(old int, _ bool) int { return old ^ v })
-					put(key, model[key]^v)
+				was, known := m.Get(key)
+				m.Update(key, func(old int, told bool) int {
+					if told != known || old != was {
+						t.Fatalf("%d is told to be %d, %v; it is %d, %v", key, old, told, was, known)
+					}
+					return old ^ v
+				})
+				put(key, was^v)
+			case 6, 7:
+				was, known := m.Get(key)
+				m.UpdateKnown(key, func(old int) int { return old ^ v })
+				if known {
+					put(key, was^v)
 				}
 			case 3:
 				m.Forget(key)

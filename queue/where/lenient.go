@@ -142,6 +142,9 @@ func truthOf(v any) (any, error) {
 	return false, fmt.Errorf("a condition is %.80v, which is neither true nor false", v)
 }
 
+// sayNil is what to do about a value that is not there.
+const sayNil = "say what counts where there is none, as in (reward ?? 0)"
+
 // numberOf makes a number of what an expression comes to.
 func numberOf(v any) (float64, error) {
 	var n float64
@@ -156,7 +159,7 @@ func numberOf(v any) (float64, error) {
 		}
 		n = *v
 	case nil:
-		return 0, errors.New("it has no value; say what it is then, as in (reward ?? 0)")
+		return 0, errors.New("it has no value; " + sayNil)
 	default:
 		return 0, fmt.Errorf("it comes to %.80v, which is no number", v)
 	}

@@ -15,12 +15,13 @@
 //
 // An expression of a number, a [Number], is written in the same language:
 //
-//	reward == nil ? 4 : 4 * (1 - reward)
+//	max(0, 4 - 4 * (reward ?? 0))
 package where
 
 import (
 	"errors"
 	"reflect"
+	"strings"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/file"
@@ -85,6 +86,9 @@ func (n *Number) Of(r *queue.AttemptedRollout, spans []queue.Span) (float64, err
 		if v, err = numberOf(out); err == nil {
 			return v, nil
 		}
+	}
+	if text := err.Error(); strings.Contains(text, "<nil>") { // arithmetic with what is not there
+		err = errors.New(text + "; " + sayNil)
 	}
 	return 0, n.inapplicable(r, err)
 }

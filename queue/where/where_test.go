@@ -142,7 +142,7 @@ func TestMatchErrors(t *testing.T) {
 func TestNumber(t *testing.T) {
 	r, spans := subject()
 	for text, want := range map[string]float64{
-		`3`: 3, `reward`: 0.25, `reward == nil ? 4 : 4 * (1 - reward)`: 3, `(metadata.nothing ?? 2) + 1`: 3, `attempts`: 2, `metadata.n`: 2,
+		`3`: 3, `reward`: 0.25, `reward == nil ? 4 : 4 * (1 - reward)`: 3, `max(0, 4 - 4 * (reward ?? 0))`: 3, `max(0, -3 * reward)`: 0, `(metadata.nothing ?? 2) + 1`: 3, `attempts`: 2, `metadata.n`: 2,
 		`metadata.f / 4`: 0.5, `metadata.flag ? 1 : 0`: 1, `metadata.nothing ? 1 : 0`: 0, `len(tags)`: 3, `-duration`: -30.5, `round(1.5)`: 2,
 		`metadata.nothing < 1 ? 1 : 5`: 5,
 	} {
@@ -167,7 +167,7 @@ func TestNumberErrors(t *testing.T) {
 	}
 	r, spans := subject()
 	for text, want := range map[string]string{
-		`metadata.nothing`: "it has no value", `metadata.project`: "no number", `1 / 0`: "+Inf", `reward - metadata.nothing`: "ro-1",
+		`metadata.nothing`: "it has no value", `metadata.project`: "no number", `1 / 0`: "+Inf", `reward - metadata.nothing`: "(reward ?? 0)",
 	} {
 		n, err := CompileNumber(text)
 		if err != nil {
