@@ -21,7 +21,8 @@ func TestFlagsDocument(t *testing.T) {
 	var want strings.Builder
 	want.WriteString("# Commands, options and variables\n\n" +
 		"An option goes before its variable, the variable before the default. Times are seconds, or numbers with a unit\n" +
-		"(`500ms`, `2m`); sizes are bytes, or numbers with a unit (`512MiB`). Lists take commas, or the option again.\n" +
+		"(`500ms`, `2m`); sizes are bytes, or numbers with a unit (`512MiB`). Lists take commas, or the option again;\n" +
+		"values of `--metadata` and `--tag` keep their commas.\n" +
 		"Exit status: 0 done, 1 failed, 2 wrong usage, 130 and 143 ended by SIGINT and SIGTERM.\n\n" +
 		"This file is made by `go test ./cmd/aglq -run TestFlagsDocument -update`.\n")
 	root := (&app{}).root()
