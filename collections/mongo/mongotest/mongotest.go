@@ -57,7 +57,8 @@ func URI(t testing.TB) string {
 	if err != nil {
 		t.Fatalf("starting a MongoDB to test with: %v; %s", err, howTo)
 	}
-	shared.uri, shared.stop = set.URI(), set.Close
+	// A loaded machine may keep the server from answering for a while.
+	shared.uri, shared.stop = set.URI()+"&serverSelectionTimeoutMS=30000", set.Close
 	return shared.uri
 }
 
