@@ -77,10 +77,10 @@ type server struct {
 	ended chan error // the outcome of serving
 	// probing is the question to itself whether it is well.
 	probing sync.WaitGroup
-	// ballast makes the collector run less often where the data is elsewhere: the
-	// few megabytes that such a store holds are soon doubled. It is never written
-	// to, so it takes addresses and no memory, but the heap may grow by as much
-	// more before it is collected.
+	// ballast makes the collector run less often: the few megabytes that a store
+	// holds, of which the data is elsewhere or which has just begun, are soon
+	// doubled. It is never written to, so it takes addresses and no memory, but the
+	// heap may grow by as much more before it is collected.
 	ballast []byte
 }
 
@@ -107,9 +107,7 @@ func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (
 	if recorder != nil {
 		server.queue = recorder.Store(s)
 	}
-	if backend.Shared() {
-		server.ballast = make([]byte, ballastSize)
-	}
+	server.ballast = make([]byte, ballastSize)
 	log.Info("listening", "address", listener.Addr().String(), "url", server.url, "dashboard", server.url+"/",
 		"backend", cmd.String("backend"))
 	server.probing.Go(func() { server.probe(ctx) })
