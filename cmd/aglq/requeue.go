@@ -20,7 +20,7 @@ import (
 )
 
 func (a *app) requeueCommand() *cli.Command {
-	copies := map[string]int{} // of each rollout
+	var copies map[string]int // of each rollout, with --copies
 	return a.changeCommand("requeue", "put rollouts that have ended into the queue again", changing{
 		flags: []cli.Flag{
 			&cli.BoolFlag{Name: "force", Usage: "requeue also rollouts that a worker holds; what it still reports of them is fenced off"},
@@ -30,15 +30,15 @@ func (a *app) requeueCommand() *cli.Command {
 				Usage: "with --as-new: `NAME=VALUE` for the metadata of the new ones; JSON, or else a text; repeat it for more",
 			},
 			&cli.StringFlag{
-				Name: "copies", Value: "1",
+				Name: "copies", Value: "1", Validator: validNumber,
 				Usage: "with --as-new: `EXPRESSION` for how many new ones to enqueue of each, rounded, in the language of --where: 'max(0, 4 - 4 * (reward ?? 0))'",
 			},
 		},
 		check:  checkRequeue,
 		refuse: refuseRequeue,
 		prepare: func(ctx context.Context, cmd *cli.Command, s *client.Client, ids []string) (err error) {
-			if cmd.Bool("as-new") {
-				copies, err = countCopies(ctx, cmd, s, ids)
+			if cmd.IsSet("copies") {
+				copies, err = countCopies(ctx, cmd.String("copies"), s, ids)
 			}
 			return err
 		},
@@ -46,10 +46,14 @@ func (a *app) requeueCommand() *cli.Command {
 			if !cmd.Bool("as-new") {
 				return "requeued", setStatus(ctx, s, r.RolloutID, queue.RolloutRequeuing)
 			}
-			if copies[r.RolloutID] == 0 {
+			n, counted := copies[r.RolloutID]
+			switch {
+			case !counted:
+				n = 1
+			case n == 0:
 				return "is left out: 0 copies", nil
 			}
-			ids, err := enqueueAgain(ctx, cmd, s, r, copies[r.RolloutID])
+			ids, err := enqueueAgain(ctx, cmd, s, r, n)
 			return "is again " + strings.Join(ids, " "), err
 		},
 	})
@@ -61,10 +65,12 @@ func checkRequeue(cmd *cli.Command) error {
 			return usagef(cmd, "--%s is for new rollouts: give --as-new too", name)
 		}
 	}
-	if _, err := where.CompileNumber(cmd.String("copies")); err != nil {
-		return usagef(cmd, "--copies: %v", err)
-	}
 	return nil
+}
+
+func validNumber(text string) error {
+	_, err := where.CompileNumber(text)
+	return err
 }
 
 func refuseRequeue(cmd *cli.Command, r *queue.Rollout) string {
@@ -87,8 +93,8 @@ const maxCopies = 1000
 
 // countCopies tells how many new rollouts are to be made of each. One that cannot be
 // told fails the command, before it has made any.
-func countCopies(ctx context.Context, cmd *cli.Command, s *client.Client, ids []string) (map[string]int, error) {
-	number, err := where.CompileNumber(cmd.String("copies"))
+func countCopies(ctx context.Context, expression string, s *client.Client, ids []string) (map[string]int, error) {
+	number, err := where.CompileNumber(expression)
 	if err != nil {
 		return nil, err
 	}

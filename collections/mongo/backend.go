@@ -101,7 +101,7 @@ type Backend struct {
 	ended         ended
 	recalled      recent.Memory[string, endOf] // the ends that this process has recalled
 	moved         moved
-	met           recent.Memory[string, counter] // by rollout
+	knownCounters recent.Memory[string, counter]
 	receiptsMet   met
 	longRollouts  met // with more spans than are read together
 	spanReads     *groupcommit.Group[*spanRead]
@@ -182,7 +182,7 @@ func connect(o Options, clientOptions *options.ClientOptions) (*Backend, error) 
 	b.knownRollouts.Limit, b.knownWorkers.Limit, b.recalled.Limit = cacheLimit, cacheLimit, cacheLimit
 	b.ended.Limit = endedLimit
 	b.newReads()
-	b.met.Limit, b.receiptsMet.Limit, b.longRollouts.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit, metLimit
+	b.knownCounters.Limit, b.receiptsMet.Limit, b.longRollouts.Limit, b.doubtful.Limit = metLimit, metLimit, metLimit, metLimit
 	for name, h := range b.collections() {
 		*h = handles{
 			main:     b.database.Collection(name),
@@ -256,17 +256,11 @@ func each(ctx context.Context, c *driver.Collection, filter any, o *options.Find
 
 // idIn matches documents by the last part of their _id.
 func (b *Backend) idIn(ids []string) bson.Raw {
-	d := newDoc(64 + 48*len(ids))
-	if len(ids) == 1 {
-		d.text("_id", key(b.partition, ids[0]))
-		return d.done()
-	}
-	at := d.open("_id")
 	keys := make([]string, len(ids))
 	for i, id := range ids {
 		keys[i] = key(b.partition, id)
 	}
-	d.texts("$in", keys)
-	d.close(at)
+	d := newDoc(64 + 48*len(ids))
+	d.oneOf("_id", keys)
 	return d.done()
 }

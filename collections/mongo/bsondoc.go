@@ -3,6 +3,7 @@ package mongo
 import (
 	"bytes"
 	"iter"
+	"slices"
 	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -147,4 +148,16 @@ func (v value) json() rawjson.Value {
 		return nil
 	}
 	return rawjson.Value(v.Data[4 : len(v.Data)-1 : len(v.Data)-1])
+}
+
+// oneOf adds the condition that a field has one of some values.
+func (d *doc) oneOf(name string, values []string) {
+	slices.Sort(values)
+	if values = slices.Compact(values); len(values) == 1 {
+		d.text(name, values[0])
+		return
+	}
+	at := d.open(name)
+	d.texts("$in", values)
+	d.close(at)
 }

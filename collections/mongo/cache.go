@@ -122,11 +122,4 @@ func (m *met) knows(id string) bool {
 	return ok
 }
 
-// add reports whether the id is new.
-func (m *met) add(id string) (fresh bool) {
-	m.Update(id, func(v struct{}, known bool) struct{} {
-		fresh = !known
-		return v
-	})
-	return fresh
-}
+func (m *met) add(id string) { m.Put(id, struct{}{}) }

@@ -64,7 +64,7 @@ func (n *numbering) issue(ctx context.Context) error {
 	var fresh, others []int
 	var own []move
 	for i, e := range n.entries {
-		switch c, met := n.b.met.Get(e.RolloutID); {
+		switch c, met := n.b.knownCounters.Get(e.RolloutID); {
 		case !met:
 			fresh = append(fresh, i)
 		case c.shared || e.N > math.MaxInt64-c.last:
@@ -101,7 +101,7 @@ func (n *numbering) issue(ctx context.Context) error {
 func (n *numbering) issued(i int, last int64, shared bool) {
 	e := n.entries[i]
 	n.first[i] = last - e.N + 1
-	n.b.met.Update(e.RolloutID, func(c counter, _ bool) counter {
+	n.b.knownCounters.Update(e.RolloutID, func(c counter, _ bool) counter {
 		return counter{last: last, shared: c.shared || shared}
 	})
 }
@@ -268,7 +268,7 @@ func (b *Backend) RaiseSequence(ctx context.Context, entries []collections.Count
 func (b *Backend) raise(ctx context.Context, to *driver.Collection, entries []collections.Counter) error {
 	models := make([]driver.WriteModel, len(entries))
 	for i, e := range entries {
-		b.met.Put(e.RolloutID, counter{shared: true}) // wherever it is then
+		b.knownCounters.Put(e.RolloutID, counter{shared: true}) // wherever it is then
 		// A counter that does not exist stands at 0.
 		models[i] = driver.NewUpdateOneModel().SetFilter(b.idIn([]string{e.RolloutID})).
 			SetUpdate(moveCounter("$max", max(0, e.N))).SetUpsert(true)

@@ -20,26 +20,11 @@ import (
 	"github.com/aglq/aglq/queue"
 )
 
-// twoProcesses are two backends on one partition.
-func twoProcesses(t *testing.T) [2]*mongo.Backend {
-	t.Helper()
-	o := mongo.Options{URI: mongotest.URI(t), Database: mongotest.Database(t), Logger: slog.New(slog.DiscardHandler)}
-	var out [2]*mongo.Backend
-	for i := range out {
-		b, err := mongo.Open(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = b.Close(t.Context()) })
-		out[i] = b
-	}
-	return out
-}
-
 // TestNumbersOfTwoProcesses has two processes number and raise the same rollouts in
 // turn, several with one call: each number follows the last one.
 func TestNumbersOfTwoProcesses(t *testing.T) {
-	both := twoProcesses(t)
+	first, second := two(t, 0, nil)
+	both := [2]*mongo.Backend{first, second}
 	run := 0
 	rapid.Check(t, func(t *rapid.T) {
 		run++
@@ -79,7 +64,8 @@ func TestNumbersOfTwoProcesses(t *testing.T) {
 // TestNumbersAtOnce has many callers of two processes number the same rollouts at
 // the same time: no number is issued twice, and none is left out.
 func TestNumbersAtOnce(t *testing.T) {
-	both := twoProcesses(t)
+	first, second := two(t, 0, nil)
+	both := [2]*mongo.Backend{first, second}
 	entries := make([]collections.Counter, 6)
 	for i := range entries {
 		entries[i] = collections.Counter{RolloutID: fmt.Sprintf("ro-%d", i), N: 3}

@@ -80,13 +80,7 @@ func (b *Backend) spansOfAttempt(ctx context.Context, q queue.SpanQuery) (queue.
 func (b *Backend) readSpans(batch []*groupcommit.Call[*spanRead]) {
 	ctx, cancel := b.readContext(batch[0].Ctx)
 	defer cancel()
-	for answers := 0; len(batch) > 0; answers++ {
-		if answers == 2 {
-			for _, c := range batch {
-				c.Item.alone = true
-			}
-			return
-		}
+	for answers := 0; len(batch) > 0 && answers < 2; answers++ {
 		a := b.readAnswer(ctx, batch)
 		if a.err != nil {
 			for _, c := range batch {
@@ -95,6 +89,9 @@ func (b *Backend) readSpans(batch []*groupcommit.Call[*spanRead]) {
 			return
 		}
 		batch = slices.DeleteFunc(slices.Clone(batch), a.answers)
+	}
+	for _, c := range batch {
+		c.Item.alone = true
 	}
 }
 
@@ -158,16 +155,4 @@ func (b *Backend) spansOfAttempts(of map[queue.AttemptRef][]queue.Span) bson.Raw
 	d.oneOf("r", rollouts)
 	d.oneOf("a", attempts)
 	return d.done()
-}
-
-// oneOf adds the condition that a field has one of some values.
-func (d *doc) oneOf(name string, values []string) {
-	slices.Sort(values)
-	if values = slices.Compact(values); len(values) == 1 {
-		d.text(name, values[0])
-		return
-	}
-	at := d.open(name)
-	d.texts("$in", values)
-	d.close(at)
 }

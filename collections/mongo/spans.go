@@ -3,7 +3,6 @@ package mongo
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -24,20 +23,19 @@ func (b *Backend) InsertSpans(ctx context.Context, spans []queue.Span) ([]bool, 
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	issued, by := b.moved.take(), new(term)
-	stored, refused, err := b.insertSpans(noting(ctx, by), spans)
+	stored, docs, err := b.insertSpans(noting(ctx, by), spans)
 	if err == nil {
 		err = b.keepNumbers(ctx, spans, issued, by)
 	}
-	if err == nil && len(refused) > 0 {
-		err = wrap(b.findInserted(ctx, spans, refused, stored), "asking MongoDB which spans were stored")
+	if err == nil {
+		err = wrap(b.findInserted(ctx, docs, spans, stored), "asking MongoDB which spans were stored")
 	}
 	return stored, err
 }
 
-// insertSpans also returns the documents that were refused, by their places, of
-// spans that an earlier insert may have stored.
-func (b *Backend) insertSpans(ctx context.Context, spans []queue.Span) (stored []bool, refused map[int]bson.Raw, err error) {
-	docs := make([]bson.Raw, len(spans))
+// insertSpans also returns the documents, none where one span is larger than that.
+func (b *Backend) insertSpans(ctx context.Context, spans []queue.Span) (stored []bool, docs []bson.Raw, err error) {
+	docs = make([]bson.Raw, len(spans))
 	for i := range spans {
 		docs[i] = b.encodeSpan(&spans[i])
 		if len(docs[i]) > maxDocument {
@@ -53,18 +51,7 @@ func (b *Backend) insertSpans(ctx context.Context, spans []queue.Span) (stored [
 		}
 		at += n
 	}
-	for i, doc := range docs {
-		if stored[i] {
-			continue
-		}
-		if _, doubtful := b.doubtful.Get(spanDocID(doc)); doubtful {
-			if refused == nil {
-				refused = map[int]bson.Raw{}
-			}
-			refused[i] = doc
-		}
-	}
-	return stored, refused, nil
+	return stored, docs, nil
 }
 
 // insertSome inserts as many documents as one command holds, and says which of
@@ -128,28 +115,33 @@ const maxInserts = 10_000
 // findStored looks which documents an insert has stored whose answer never came.
 // The others may still be stored, should the command arrive late.
 func (b *Backend) findStored(ctx context.Context, docs []bson.Raw, spans []queue.Span, stored []bool) error {
-	asked := make(map[int]bson.Raw, len(docs))
-	for i, doc := range docs {
-		asked[i] = doc
+	for _, doc := range docs {
 		b.doubtful.Update(spanDocID(doc), func(before []int64, _ bool) []int64 {
 			return append(slices.Clip(before), doc.Lookup("o").AsInt64())
 		})
 	}
-	return b.findInserted(ctx, spans, asked, stored)
+	return b.findInserted(ctx, docs, spans, stored)
 }
 
-// findInserted marks as stored, under the number that they have, the spans of
-// documents, by their places, that were stored by an insert which was broken off.
-// It repeats until ctx ends.
-func (b *Backend) findInserted(ctx context.Context, spans []queue.Span, docs map[int]bson.Raw, stored []bool) error {
-	ids := make(bson.A, 0, len(docs))
-	for _, doc := range docs {
-		ids = append(ids, spanDocID(doc))
+// findInserted marks as stored, under the number that they have, the spans that
+// were stored by an insert which was broken off. It repeats until ctx ends.
+func (b *Backend) findInserted(ctx context.Context, docs []bson.Raw, spans []queue.Span, stored []bool) error {
+	var ids bson.A
+	for i, doc := range docs {
+		if stored[i] {
+			continue
+		}
+		if _, doubtful := b.doubtful.Get(spanDocID(doc)); doubtful {
+			ids = append(ids, spanDocID(doc))
+		}
+	}
+	if len(ids) == 0 {
+		return nil
 	}
 	for tries := 0; ; tries++ {
 		found, err := b.insertedSpans(ctx, ids)
 		if err == nil {
-			b.markInserted(found, spans, docs, stored)
+			b.markInserted(found, docs, spans, stored)
 		}
 		if err == nil || !passing(err) {
 			return err
@@ -160,17 +152,18 @@ func (b *Backend) findInserted(ctx context.Context, spans []queue.Span, docs map
 	}
 }
 
-func (b *Backend) markInserted(found map[string]insertedSpan, spans []queue.Span, docs map[int]bson.Raw, stored []bool) {
-	for _, i := range slices.Sorted(maps.Keys(docs)) {
-		id := spanDocID(docs[i])
-		there, ok := found[id]
-		inserts, _ := b.doubtful.Get(id)
-		if !ok || !slices.Contains(inserts, there.order) {
+func (b *Backend) markInserted(found map[string]insertedSpan, docs []bson.Raw, spans []queue.Span, stored []bool) {
+	for i, doc := range docs {
+		there, ok := found[spanDocID(doc)]
+		if stored[i] || !ok {
+			continue
+		}
+		if inserts, _ := b.doubtful.Get(spanDocID(doc)); !slices.Contains(inserts, there.order) {
 			continue
 		}
 		stored[i], spans[i].SequenceID = true, there.number
 		b.spanned.stored(1)
-		b.doubtful.Forget(id) // one that comes later is a duplicate
+		b.doubtful.Forget(spanDocID(doc)) // one that comes later is a duplicate
 	}
 }
 
