@@ -41,8 +41,8 @@ func onUsageError(_ context.Context, cmd *cli.Command, err error, _ bool) error 
 }
 
 var (
-	badValue    = regexp.MustCompile(`^invalid value (".*") for flag -(\S+?): (.*)$`)
-	badVariable = regexp.MustCompile(`^could not parse (".*") as \S+ value from environment variable "(\w+)" for flag (\S+?): (.*)$`)
+	badValue    = regexp.MustCompile(`(?s)^invalid value (".*") for flag -(\S+?): (.*)$`)
+	badVariable = regexp.MustCompile(`(?s)^could not parse (".*") as \S+ value from environment variable "(\w+)" for flag (\S+?): (.*)$`)
 )
 
 func reword(cmd *cli.Command, msg string) string {
