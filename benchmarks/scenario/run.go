@@ -24,6 +24,8 @@ type run struct {
 	tasks  sync.Map // rollout id -> its task, until it has been checked
 	spans  sync.Map // rollout id -> how many spans were sent, until it has been checked
 
+	ends chan struct{} // an entry for each attempt whose end the store has answered
+
 	mu       sync.Mutex
 	sessions []*session
 	stops    []func()
@@ -43,7 +45,7 @@ func Run(ctx context.Context, opts Options) (*Summary, error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, opts.Limit, fmt.Errorf("the scenario took more than %v", opts.Limit))
 		defer cancel()
 	}
-	r := &run{opts: opts, looks: newDressing(opts.Seed), start: time.Now()}
+	r := &run{opts: opts, looks: newDressing(opts.Seed), start: time.Now(), ends: make(chan struct{}, opts.TotalTasks)}
 	r.last = r.start
 	meter, err := benchmarks.StartMeter(opts.PIDs, opts.DatabasePIDs)
 	if err != nil {
@@ -101,6 +103,9 @@ func (r *run) drive(ctx context.Context) (sent int, err error) {
 	finished := false
 	part(func(ctx context.Context) error {
 		err := algorithm.work(ctx)
+		if err == nil {
+			err = r.allEnded(ctx)
+		}
 		if finished = err == nil; finished {
 			done()
 		}
@@ -116,6 +121,19 @@ func (r *run) drive(ctx context.Context) (sent int, err error) {
 		sent += runner.sent
 	}
 	return sent, nil
+}
+
+// allEnded waits for the answers to the ends of all attempts: the algorithm can
+// learn of an end before the runner that reported it.
+func (r *run) allEnded(ctx context.Context) error {
+	for range r.opts.TotalTasks {
+		select {
+		case <-r.ends:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // enqueued notes rollouts that were made for the tasks n and on.

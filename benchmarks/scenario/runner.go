@@ -144,8 +144,14 @@ func (r *runner) live(ctx context.Context, c *claimed) error {
 	}
 	r.run.spans.Store(c.ID, a.spans)
 	r.sent += a.spans
-	_, err = r.s.call("finish", 200, "POST", "/rollouts/"+c.ID+"/attempts/"+c.Attempt.ID, []byte(`{"status":"succeeded"}`))
-	return err
+	if _, err = r.s.call("finish", 200, "POST", "/rollouts/"+c.ID+"/attempts/"+c.Attempt.ID, []byte(`{"status":"succeeded"}`)); err != nil {
+		return err
+	}
+	select {
+	case r.run.ends <- struct{}{}:
+	case <-ctx.Done(): // the store had rollouts of an earlier run with the same tasks
+	}
+	return nil
 }
 
 // keep takes a span that has ended and sends it, alone or with others.

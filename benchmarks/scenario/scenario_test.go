@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,6 +75,41 @@ func TestModes(t *testing.T) {
 					t.Error("there is no timeline")
 				}
 			})
+		}
+	}
+}
+
+// TestEveryEndIsAnswered holds the answer to one attempt's end back until the
+// rollout has been checked: the algorithm is done before that runner is.
+func TestEveryEndIsAnswered(t *testing.T) {
+	const held = 100 * time.Millisecond
+	var checked atomic.Int64
+	var holding atomic.Bool
+	allChecked := make(chan struct{})
+	o := small(startStore(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r)
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/spans/search"):
+				if checked.Add(1) == 30 {
+					close(allChecked)
+				}
+			case strings.Contains(r.URL.Path, "/attempts/") && holding.CompareAndSwap(false, true):
+				<-allChecked
+				select {
+				case <-r.Context().Done(): // the run has not waited
+				case <-time.After(held):
+				}
+			}
+		})
+	}))
+	sum, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range sum.Calls {
+		if l.Call == "finish" && l.Count != o.TotalTasks {
+			t.Errorf("%d of %d ends are counted", l.Count, o.TotalTasks)
 		}
 	}
 }
