@@ -11,7 +11,6 @@ import (
 	"github.com/aglq/aglq/algorithm/program"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
-	"github.com/aglq/aglq/queue/where"
 )
 
 func (a *app) execCommand() *cli.Command {
@@ -44,26 +43,6 @@ func (a *app) execCommand() *cli.Command {
 		}, rolloutLimitFlags(), []cli.Flag{metricsAddrFlag()}, logFlags()),
 		Action: a.action(a.exec),
 	}
-}
-
-func whereFlag(what string) cli.Flag {
-	return &cli.StringFlag{
-		Name: "where", Validator: validWhere,
-		Usage: what + " of which `EXPRESSION` is true, as 'reward < 0.5 or status == \"failed\"'; see docs/datasets.md",
-	}
-}
-
-func validWhere(text string) error {
-	_, err := compileWhere(text)
-	return err
-}
-
-// compileWhere reads a filter; "" is nil, all.
-func compileWhere(text string) (*where.Filter, error) {
-	if text == "" {
-		return nil, nil
-	}
-	return where.Compile(text)
 }
 
 func (a *app) exec(ctx context.Context, cmd *cli.Command) error {

@@ -84,38 +84,19 @@ func chooseRollouts(
 	if err != nil {
 		return nil, err
 	}
-	src := adapter.Source{Store: s}
-	var ids []string
-	take := func(r *queue.AttemptedRollout, spans []queue.Span) error {
-		if refuse(cmd, &r.Rollout) != "" {
-			return nil
-		}
-		if filter != nil {
-			if met, err := filter.Match(r, spans); err != nil || !met {
-				return err
+	candidates := func(yield func(queue.AttemptedRollout, error) bool) {
+		for r, err := range (adapter.Source{Store: s}).Rollouts(ctx, rolloutFilter(cmd)) {
+			if (err != nil || refuse(cmd, &r.Rollout) == "") && !yield(r, err) {
+				return
 			}
+		}
+	}
+	var ids []string
+	for r, err := range matching(ctx, s, candidates, filter) {
+		if err != nil {
+			return nil, err
 		}
 		ids = append(ids, r.RolloutID)
-		return nil
-	}
-	if rollouts := src.Rollouts(ctx, rolloutFilter(cmd)); filter == nil || !filter.NeedsSpans() {
-		for r, err := range rollouts {
-			if err == nil {
-				err = take(&r, nil)
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-	} else {
-		for trace, err := range src.Traces(ctx, rollouts) {
-			if err == nil {
-				err = take(&trace.Rollout, trace.Spans)
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
 	}
 	return ids, nil
 }

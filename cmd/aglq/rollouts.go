@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/aglq/aglq/algorithm/adapter"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
 )
@@ -27,7 +28,7 @@ func (a *app) rolloutsCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "rollouts", Usage: "list rollouts, or show one",
-		Flags: flags([]cli.Flag{storeURLFlag(), jsonFlag()}, local(rolloutFilterFlags(), pagingFlags(queue.RolloutSorts))),
+		Flags: flags([]cli.Flag{storeURLFlag(), jsonFlag()}, local(rolloutFilterFlags(), []cli.Flag{whereFlag("only those")}, pagingFlags(queue.RolloutSorts))),
 		Action: a.action(func(ctx context.Context, cmd *cli.Command) error {
 			if err := noArgs(cmd); err != nil {
 				return err
@@ -38,7 +39,12 @@ func (a *app) rolloutsCommand() *cli.Command {
 				return err
 			}
 			return a.withStore(cmd, func(s *client.Client) error {
-				page, err := s.Rollouts(ctx, q)
+				var page queue.Page[queue.AttemptedRollout]
+				if text := cmd.String("where"); text != "" {
+					page, err = pageWhere(ctx, s, q, text)
+				} else {
+					page, err = s.Rollouts(ctx, q)
+				}
 				if err != nil {
 					return err
 				}
@@ -57,6 +63,26 @@ func (a *app) rolloutsCommand() *cli.Command {
 				return a.show(cmd, r.AppendJSON(nil))
 			})},
 	}
+}
+
+// pageWhere is a page of the rollouts that an expression is true of. All have to be
+// looked at for the total.
+func pageWhere(ctx context.Context, s *client.Client, q queue.RolloutQuery, text string) (queue.Page[queue.AttemptedRollout], error) {
+	page := queue.Page[queue.AttemptedRollout]{Limit: q.Limit, Offset: q.Offset}
+	filter, err := compileWhere(text)
+	if err != nil {
+		return page, err
+	}
+	for r, err := range matching(ctx, s, adapter.Source{Store: s}.Rollouts(ctx, q), filter) {
+		if err != nil {
+			return page, err
+		}
+		if page.Total >= q.Offset && (q.Limit < 0 || len(page.Items) < q.Limit) {
+			page.Items = append(page.Items, r)
+		}
+		page.Total++
+	}
+	return page, nil
 }
 
 // rolloutFilterFlags choose rollouts by what they are.
