@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
@@ -101,7 +100,7 @@ func (n *numbering) issue(ctx context.Context) error {
 func (n *numbering) issued(i int, last int64, shared bool) {
 	e := n.entries[i]
 	n.first[i] = last - e.N + 1
-	n.b.knownCounters.Update(e.RolloutID, func(c counter, _ bool) counter {
+	n.b.knownCounters.Update(e.RolloutID, func(c counter) counter {
 		return counter{last: last, shared: c.shared || shared}
 	})
 }
@@ -175,15 +174,9 @@ func (n *numbering) moveSome(ctx context.Context, command bson.Raw, own []move, 
 
 // moveCommand is the command for the first n of own.
 func (n *numbering) moveCommand(own []move, mark int64) (command bson.Raw, sent int) {
-	d := newDoc(256 + 160*min(len(own), maxStatements))
-	d.text("update", n.to.Name())
-	d.raw("writeConcern", n.concern)
-	d.no("ordered")
-	list := d.openArray("updates")
-	for sent < len(own) && sent < maxStatements && (sent == 0 || len(d.b) < maxCommand) {
-		m := own[sent]
+	own = own[:min(len(own), maxStatements)]
+	return updateCommand(n.to.Name(), n.concern, own, 256+160*len(own), func(d *doc, m move) {
 		e := n.entries[m.at]
-		at := d.open(strconv.Itoa(sent))
 		q := d.open("q")
 		d.text("_id", key(n.b.partition, e.RolloutID))
 		d.int("n", m.from)
@@ -194,12 +187,7 @@ func (n *numbering) moveCommand(own []move, mark int64) (command bson.Raw, sent 
 		d.int("w", mark)
 		d.close(set)
 		d.close(u)
-		d.text("hint", "_id_")
-		d.close(at)
-		sent++
-	}
-	d.close(list)
-	return d.done(), sent
+	})
 }
 
 // marked are the counters, by _id, that were last moved by the command of a mark.

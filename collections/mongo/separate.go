@@ -3,7 +3,6 @@ package mongo
 import (
 	"context"
 	"errors"
-	"strconv"
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -146,13 +145,6 @@ func (s *section) putRollouts(lost map[string]bool) (map[string]bool, error) {
 	return lost, nil
 }
 
-// maxCommand is how many bytes of statements one command holds, below the
-// server's 16 MiB, and maxStatements how many.
-const (
-	maxCommand    = 12 << 20
-	maxStatements = 1000
-)
-
 // updateRollouts returns those that have not been written. The server works off
 // the statements of a command one after the other, so many of them are sent as
 // several commands at a time.
@@ -191,25 +183,13 @@ const (
 
 // updateCommand is the command for the first n of put, at most so many.
 func (s *section) updateCommand(put []*item[queue.Record], most int) (command bson.Raw, n int) {
-	if len(put) < most+partSize/2 { // too few would be left for another one
-		most = len(put)
+	if len(put) >= most+partSize/2 { // else too few would be left for another one
+		put = put[:most]
 	}
-	d := newDoc(512 * (1 + min(len(put), 64)))
-	d.text("update", s.b.rollouts.main.Name())
-	d.raw("writeConcern", journaledDoc)
-	d.no("ordered")
-	list := d.openArray("updates")
-	for n < len(put) && n < most && (n == 0 || len(d.b) < maxCommand) {
-		it := put[n]
-		at := d.open(strconv.Itoa(n))
+	return updateCommand(s.b.rollouts.main.Name(), journaledDoc, put, 512*(1+min(len(put), 64)), func(d *doc, it *item[queue.Record]) {
 		d.raw("q", s.condition(it.id, it.revision))
 		d.raw("u", encodeChange(it.before, it.after, it.revision, s.revisionOf(it)))
-		d.text("hint", "_id_")
-		d.close(at)
-		n++
-	}
-	d.close(list)
-	return d.done(), n
+	})
 }
 
 // fastDoc has to be said: the server's own default is a majority.

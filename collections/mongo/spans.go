@@ -116,7 +116,7 @@ const maxInserts = 10_000
 // The others may still be stored, should the command arrive late.
 func (b *Backend) findStored(ctx context.Context, docs []bson.Raw, spans []queue.Span, stored []bool) error {
 	for _, doc := range docs {
-		b.doubtful.Update(spanDocID(doc), func(before []int64, _ bool) []int64 {
+		b.doubtful.Update(spanDocID(doc), func(before []int64) []int64 {
 			return append(slices.Clip(before), doc.Lookup("o").AsInt64())
 		})
 	}

@@ -45,11 +45,11 @@ func (m *Memory[K, V]) put(key K, v V) {
 
 // Update remembers what change makes of what is remembered for key, the zero
 // value if that is nothing. Change must not use the Memory.
-func (m *Memory[K, V]) Update(key K, change func(v V, known bool) V) {
+func (m *Memory[K, V]) Update(key K, change func(V) V) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v, known := m.find(key)
-	m.put(key, change(v, known))
+	v, _ := m.find(key)
+	m.put(key, change(v))
 }
 
 // UpdateKnown is Update for a key that something is remembered for; for others it

@@ -30,10 +30,10 @@ func TestMemory(t *testing.T) {
 				m.Put(key, v)
 				put(key, v)
 			case 2:
-				was, known := m.Get(key)
-				m.Update(key, func(old int, told bool) int {
-					if told != known || old != was {
-						t.Fatalf("%d is told to be %d, %v; it is %d, %v", key, old, told, was, known)
+				was, _ := m.Get(key)
+				m.Update(key, func(old int) int {
+					if old != was {
+						t.Fatalf("%d is told to be %d; it is %d", key, old, was)
 					}
 					return old ^ v
 				})

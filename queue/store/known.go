@@ -43,5 +43,5 @@ func (c *issued) atLeast(rolloutID string, n int64) bool {
 
 // learn notes that the counter of a rollout stands at n or higher.
 func (c *issued) learn(rolloutID string, n int64) {
-	c.Update(rolloutID, func(last int64, _ bool) int64 { return max(last, n) })
+	c.Update(rolloutID, func(last int64) int64 { return max(last, n) })
 }
