@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +15,7 @@ import (
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
 	"github.com/aglq/aglq/worker/emit"
+	"github.com/aglq/aglq/worker/internal/tracetest"
 	"github.com/aglq/aglq/worker/trace"
 )
 
@@ -28,45 +28,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// keeper is a store that keeps spans.
-type keeper struct {
-	mu    sync.Mutex
-	spans []queue.Span
-}
-
-func (k *keeper) AddSpans(_ context.Context, spans []queue.Span) (queue.SpansAdded, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.spans = append(k.spans, spans...)
-	return queue.SpansAdded{Stored: spans}, nil
-}
-
-func (k *keeper) NextSequence(context.Context, string, int) (int64, error) { return 0, nil }
-
-func (k *keeper) Rollout(context.Context, string) (*queue.AttemptedRollout, error) { return nil, nil }
-
-// spansOf runs a task and returns its spans in the order in which they were sent.
-func spansOf(t *testing.T, task func(ctx context.Context)) []queue.Span {
-	t.Helper()
-	var store keeper
-	sender := trace.NewSender(&store, trace.Options{})
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { sender.Run(ctx) })
-	defer running.Wait()
-	defer stop()
-	sc := sender.Scope(queue.AttemptRef{RolloutID: "ro-1", AttemptID: "at-1"})
-	task(trace.WithScope(t.Context(), sc))
-	if missing := sc.Flush(t.Context()); missing > 0 {
-		t.Fatalf("%d spans are missing", missing)
-	}
-	return store.spans
-}
-
 // operation runs a task that makes one operation, and returns its span.
 func operation(t *testing.T, task func(ctx context.Context)) queue.Span {
 	t.Helper()
-	spans := spansOf(t, task)
+	spans := tracetest.Spans(t, task)
 	if len(spans) != 1 {
 		t.Fatalf("%d spans", len(spans))
 	}
@@ -89,7 +54,7 @@ func TestNothingIsSentOutsideATask(t *testing.T) {
 }
 
 func TestEachEmitterSends(t *testing.T) {
-	spans := spansOf(t, func(ctx context.Context) {
+	spans := tracetest.Spans(t, func(ctx context.Context) {
 		must(t, emit.Reward(ctx, math.NaN()))
 		must(t, emit.Rewards(ctx, "a", map[string]float64{"b": 2, "a": 1}))
 		must(t, emit.Annotation(ctx, map[string]any{"note": "x"}))
@@ -119,7 +84,7 @@ func TestEachEmitterSends(t *testing.T) {
 
 func TestWhatIsMadeWithinAnOperationIsBelowIt(t *testing.T) {
 	provider := trace.NewProvider(nil)
-	spans := spansOf(t, func(ctx context.Context) {
+	spans := tracetest.Spans(t, func(ctx context.Context) {
 		must(t, emit.Operation(ctx, "outer", func(ctx context.Context, _ *emit.Op) error {
 			ctx, span := provider.Tracer("test").Start(ctx, "otel")
 			defer span.End()

@@ -13,7 +13,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -25,8 +24,8 @@ import (
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/semconv"
 	"github.com/aglq/aglq/worker/emit"
+	"github.com/aglq/aglq/worker/internal/tracetest"
 	"github.com/aglq/aglq/worker/llmclient"
-	"github.com/aglq/aglq/worker/trace"
 )
 
 func TestMain(m *testing.M) {
@@ -86,44 +85,6 @@ func upstream(t *testing.T) string {
 	}))
 	t.Cleanup(s.Close)
 	return s.URL + "/v1"
-}
-
-// keeper is a store that keeps spans.
-type keeper struct {
-	mu    sync.Mutex
-	spans []queue.Span
-}
-
-func (k *keeper) AddSpans(_ context.Context, spans []queue.Span) (queue.SpansAdded, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, s := range spans {
-		s.SequenceID = int64(len(k.spans) + 1)
-		k.spans = append(k.spans, s)
-	}
-	return queue.SpansAdded{Stored: spans}, nil
-}
-
-func (k *keeper) NextSequence(context.Context, string, int) (int64, error) { return 0, nil }
-
-func (k *keeper) Rollout(context.Context, string) (*queue.AttemptedRollout, error) { return nil, nil }
-
-// spansOf runs a task and returns its spans in the order in which they were sent.
-func spansOf(t *testing.T, task func(ctx context.Context)) []queue.Span {
-	t.Helper()
-	var store keeper
-	sender := trace.NewSender(&store, trace.Options{})
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { sender.Run(ctx) })
-	defer running.Wait()
-	defer stop()
-	sc := sender.Scope(queue.AttemptRef{RolloutID: "ro-1", AttemptID: "at-1"})
-	task(trace.WithScope(t.Context(), sc))
-	if missing := sc.Flush(t.Context()); missing > 0 {
-		t.Fatalf("%d spans are missing", missing)
-	}
-	return store.spans
 }
 
 func must(t *testing.T, err error) {
@@ -198,7 +159,7 @@ func named(spans []queue.Span, name string) []queue.Span {
 
 func TestCallsAreRecordedAsTheReferenceRecordsThem(t *testing.T) {
 	url := upstream(t)
-	spans := spansOf(t, func(ctx context.Context) { talk(t, ctx, url) })
+	spans := tracetest.Spans(t, func(ctx context.Context) { talk(t, ctx, url) })
 	for _, name := range []string{semconv.ChatSpan, "tool_call.add"} {
 		got, want := named(spans, name), named(recorded(t), name)
 		if len(got) != len(want) {
@@ -225,7 +186,7 @@ func TestCallsAreRecordedAsTheReferenceRecordsThem(t *testing.T) {
 
 func TestCallsBecomeTriplets(t *testing.T) {
 	url := upstream(t)
-	spans := spansOf(t, func(ctx context.Context) { talk(t, ctx, url) })
+	spans := tracetest.Spans(t, func(ctx context.Context) { talk(t, ctx, url) })
 	triplets, err := adapter.TracerTriplets{}.Adapt(spans)
 	must(t, err)
 	if len(triplets) != 4 { // the fifth call is a grader's
@@ -245,7 +206,7 @@ func TestCallsBecomeTriplets(t *testing.T) {
 
 func TestCallsBecomeConversations(t *testing.T) {
 	url := upstream(t)
-	spans := spansOf(t, func(ctx context.Context) { talk(t, ctx, url) })
+	spans := tracetest.Spans(t, func(ctx context.Context) { talk(t, ctx, url) })
 	conversations, err := adapter.Messages{Parts: true}.Adapt(spans)
 	must(t, err)
 	var got []string
@@ -303,7 +264,7 @@ func TestFailuresAreRecordedAsWhatTheyAre(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			spans := spansOf(t, func(ctx context.Context) {
+			spans := tracetest.Spans(t, func(ctx context.Context) {
 				c := &llmclient.Client{BaseURL: test.url, Model: "m"}
 				_, err := c.Chat(ctx, llmclient.Request{Messages: user(test.text), OnText: test.onText})
 				if !test.check(err) {
@@ -332,7 +293,7 @@ func TestTheTransportLeavesOtherClientsTheirAnswers(t *testing.T) {
 	must(t, err)
 	want, _ := io.ReadAll(plain.Body)
 	plain.Body.Close()
-	spans := spansOf(t, func(ctx context.Context) {
+	spans := tracetest.Spans(t, func(ctx context.Context) {
 		req, _ := http.NewRequestWithContext(ctx, http.MethodPost, url+"/chat/completions", strings.NewReader(body))
 		res, err := client.Do(req)
 		must(t, err)
