@@ -32,6 +32,7 @@ type Backend interface {
 	Scans
 	Retention
 	Payloads
+	Receipts
 
 	// Atomic runs fn as one section. Fn may run several times, when what it read
 	// was changed by another section meanwhile, so its only effects are those
@@ -130,6 +131,14 @@ type Receipt struct {
 	// Refs are what was created, in order; AttemptID is empty where no attempt was,
 	// and of resources RolloutID is the resources id.
 	Refs []queue.AttemptRef
+}
+
+// Receipts are the reads of receipts outside sections.
+type Receipts interface {
+	// Answered lists those of the keys that have receipts, in any order. A section
+	// that does not put the receipt of a key may take it for new, on
+	// [Backend.Separately]; not one that begins after it has been listed here.
+	Answered(ctx context.Context, keys []string) ([]string, error)
 }
 
 // ReceiptLife is how long receipts are kept, in seconds: longer than any client

@@ -20,6 +20,7 @@ const (
 	OpQueryRollouts
 	OpOverdue
 	OpHasQueued
+	OpAnswered
 	OpWorker
 	OpQueryWorkers
 	OpResources
@@ -44,6 +45,7 @@ var Operations = [numOperations]struct{ Name, Collection string }{
 	OpQueryRollouts:   {"query", "rollouts"},
 	OpOverdue:         {"query", "rollouts"},
 	OpHasQueued:       {"peek", "rollout_queue"},
+	OpAnswered:        {"get", "receipts"},
 	OpWorker:          {"get", "workers"},
 	OpQueryWorkers:    {"query", "workers"},
 	OpResources:       {"get", "resources"},
@@ -191,6 +193,14 @@ func (b *Observed) HasQueued(ctx context.Context) (bool, error) {
 	has, err := b.Backend.HasQueued(ctx)
 	b.told(ctx, OpHasQueued, began, err)
 	return has, err
+}
+
+// Answered implements Receipts.
+func (b *Observed) Answered(ctx context.Context, keys []string) ([]string, error) {
+	began := time.Since(epoch)
+	answered, err := b.Backend.Answered(ctx, keys)
+	b.told(ctx, OpAnswered, began, err)
+	return answered, err
 }
 
 // Worker implements Workers.

@@ -2,6 +2,7 @@ package collectionstest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/aglq/aglq/collections"
@@ -124,6 +125,11 @@ func testReceipts(t *testing.T, open OpenFunc) {
 			own := *r
 			return tx.PutReceipt(&own)
 		})
+	}
+	answered, err := b.Answered(testContext(t), []string{"none", "d", receipts[4].Key, "a"})
+	slices.Sort(answered)
+	if err != nil || !slices.Equal(answered, []string{"a", "d", receipts[4].Key}) {
+		t.Errorf("Answered = %q, %v", answered, err)
 	}
 	for _, want := range receipts {
 		atomic(t, b, func(tx collections.Tx) error {

@@ -239,6 +239,18 @@ func (rs *receipts) put(r *collections.Receipt) {
 	rs.order = append(rs.order, r)
 }
 
+// Answered implements collections.Receipts.
+func (b *Backend) Answered(_ context.Context, keys []string) (answered []string, _ error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, key := range keys {
+		if b.receipts.byKey[key] != nil {
+			answered = append(answered, key)
+		}
+	}
+	return answered, nil
+}
+
 // Stage implements collections.Payloads: memory holds any payload.
 func (b *Backend) Stage(context.Context, int, ...*rawjson.Value) error { return nil }
 

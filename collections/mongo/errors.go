@@ -94,6 +94,6 @@ func tooLarge(what, id string, size int) error {
 		return nil
 	}
 	return queue.Errorf(queue.TooLarge,
-		"%s %s takes about %d bytes, more than the %d that MongoDB keeps in one document; store large data elsewhere and refer to it",
+		"%s %.100s takes about %d bytes, more than the %d that MongoDB keeps in one document; store large data elsewhere and refer to it",
 		what, id, size, maxDocument)
 }

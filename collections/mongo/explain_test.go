@@ -197,6 +197,7 @@ func TestNothingIsExaminedInVain(t *testing.T) {
 		{"worker", exactly, func() error { _, err := b.Worker(ctx, "w-1"); return err }},
 		{"workers", exactly, func() error { _, err := b.QueryWorkers(ctx, queue.WorkerQuery{Paging: queue.All}); return err }},
 		{"receipt", exactly, section(func(tx collections.Tx) error { _, err := tx.Receipt("k"); return err })},
+		{"answered", ranges, func() error { _, err := b.Answered(ctx, []string{"k", "none"}); return err }},
 		{"complete", exactly, func() error { own := input; return b.Complete(ctx, &own) }},
 		{"scan of rollouts", exactly, func() (err error) { _, cursor, err = b.ScanRollouts(ctx, "", 100); return err }},
 		{"rest of the scan", examined{1, 1}, func() error { _, _, err := b.ScanRollouts(ctx, cursor, 100); return err }},

@@ -292,3 +292,16 @@ func (s *section) PutReceipt(r *collections.Receipt) error {
 	s.receipts.at(r.Key).write(r)
 	return nil
 }
+
+// Answered implements collections.Receipts.
+func (b *Backend) Answered(ctx context.Context, keys []string) (answered []string, err error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "k", Value: 1}}).SetBatchSize(int32(len(keys) + 1)).SetHint("_id_")
+	err = each(ctx, b.receipts.main, b.idIn(keys), o, func(raw bson.Raw) {
+		r, _, _ := decodeReceipt(raw)
+		b.receiptsMet.add(r.Key)
+		answered = append(answered, r.Key)
+	})
+	return answered, wrap(err, "looking for receipts in MongoDB")
+}

@@ -120,7 +120,7 @@ func apply(r *queue.Record, list []beat) {
 }
 
 // writeBehind writes heartbeats and the records of workers soon after they
-// change, until the store closes.
+// change, and looks up the keys of claims that wait, until the store closes.
 func (s *Store) writeBehind() {
 	for {
 		select {
@@ -135,6 +135,7 @@ func (s *Store) writeBehind() {
 		}
 		s.beats.flush(s)
 		s.roster.flush(s)
+		s.repeats.flush(s)
 	}
 }
 

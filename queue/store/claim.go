@@ -20,8 +20,8 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.AttemptedRoll
 	if c.Wait <= 0 {
 		return s.claimAll(ctx, c, true)
 	}
-	deadline := time.NewTimer(c.Wait)
-	defer deadline.Stop()
+	w := &waitingClaim{key: queue.IdempotencyKey(ctx), deadline: time.NewTimer(c.Wait)}
+	defer w.deadline.Stop()
 	for called := false; ; called = true {
 		// Listen before looking: what is enqueued in between is heard.
 		bell, empty := s.claims.listen()
@@ -39,15 +39,13 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.AttemptedRoll
 			}
 			return out, err
 		}
-		select {
-		case <-bell.rung:
-			continue
-		case <-deadline.C:
-		case <-ctx.Done():
-		case <-s.closing.Done():
+		rung, answered, err := s.listen(ctx, w, bell)
+		switch {
+		case answered:
+			return s.claimAll(ctx, c, false)
+		case !rung:
+			return out, err
 		}
-		s.claims.leave(bell)
-		return out, ctx.Err()
 	}
 }
 
@@ -72,6 +70,7 @@ func (s *Store) claimAll(ctx context.Context, c queue.Claim, idle bool) ([]queue
 		c.Limit = min(wanted-len(out), maxClaim)
 		if key != "" && part > 0 {
 			ctx = queue.WithIdempotencyKey(ctx, fmt.Sprintf("%s#%d", key, part))
+			c.Wait = 0
 		}
 		got, lost, err := s.claimNow(ctx, c, idle && part == 0)
 		if err != nil && len(out) == 0 {
@@ -106,20 +105,29 @@ type claim struct {
 // claimNow takes what is queued, maxClaim at most, and reports whether there may
 // be more because others took some of it.
 func (s *Store) claimNow(ctx context.Context, c queue.Claim, idle bool) (out []queue.AttemptedRollout, lost bool, err error) {
-	n := &claim{Claim: c, key: queue.IdempotencyKey(ctx), idle: idle}
-	n.claim = c.Limit
-	n.run = func(sec *section) error { return s.runClaim(sec, n) }
-	n.change.lost = n.keep
-	if err := s.do(ctx, &n.change); err != nil {
-		return nil, false, err
+	for looked := c.Wait > 0; ; looked = true { // a claim that waits looks in listen
+		n := &claim{Claim: c, key: queue.IdempotencyKey(ctx), idle: idle}
+		n.claim = c.Limit
+		n.run = func(sec *section) error { return s.runClaim(sec, n) }
+		n.change.lost = n.keep
+		if err := s.do(ctx, &n.change); err != nil {
+			return nil, false, err
+		}
+		for i := range n.places {
+			s.known.Put(attemptRef(n.out[i].Attempt), knownAttempt{place: n.places[i], mayWait: true})
+		}
+		if err := s.unstageClaims(ctx, n.out); err != nil {
+			return nil, false, err
+		}
+		if len(n.out) > 0 || n.key == "" || looked {
+			return n.out, n.lost, nil
+		}
+		// Nothing was written that would have met the receipt of an earlier call.
+		answered, err := s.backend.Answered(ctx, []string{n.key})
+		if err != nil || len(answered) == 0 {
+			return n.out, n.lost, err
+		}
 	}
-	for i := range n.places {
-		s.known.Put(attemptRef(n.out[i].Attempt), knownAttempt{place: n.places[i], mayWait: true})
-	}
-	if err := s.unstageClaims(ctx, n.out); err != nil {
-		return nil, false, err
-	}
-	return n.out, n.lost, nil
 }
 
 func (s *Store) runClaim(sec *section, c *claim) error {

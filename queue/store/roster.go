@@ -134,12 +134,27 @@ func (r *roster) flush(s *Store) {
 	ctx, cancel := s.commitContext(s.asCaller(context.Background(), beatCaller))
 	defer cancel()
 	for ids := range slices.Chunk(order, rosterBatch) {
-		if err := r.write(ctx, s, ids, pending); err != nil {
-			s.log.Warn("records of workers not written yet", "workers", len(ids), "error", err)
-			for _, id := range ids {
-				r.giveBack(id, pending[id])
-			}
+		r.writeSome(ctx, s, ids, pending)
+	}
+}
+
+// writeSome keeps what cannot be written now for the next time. A record that the
+// backend cannot hold must not keep the others, so it is found and dropped.
+func (r *roster) writeSome(ctx context.Context, s *Store, ids []string, pending map[string][]duty) {
+	err := r.write(ctx, s, ids, pending)
+	switch {
+	case err == nil:
+	case queue.KindOf(err) != queue.TooLarge:
+		s.log.Warn("records of workers not written yet", "workers", len(ids), "error", err)
+		for _, id := range ids {
+			r.giveBack(id, pending[id])
 		}
+	case len(ids) == 1:
+		r.written.Forget(ids[0])
+		s.log.Error("a worker's record cannot be written and is dropped; its id or its heartbeat's statistics are too long", "error", err)
+	default:
+		r.writeSome(ctx, s, ids[:len(ids)/2], pending)
+		r.writeSome(ctx, s, ids[len(ids)/2:], pending)
 	}
 }
 

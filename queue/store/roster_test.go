@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/collections/memory"
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/store"
 )
 
@@ -69,4 +71,55 @@ func TestReadersFlushTogether(t *testing.T) {
 			}
 		})
 	}
+}
+
+// choosy is a backend that holds no record of the worker "big".
+type choosy struct{ collections.Backend }
+
+type choosyTx struct{ collections.Tx }
+
+func (c choosy) Separately(ctx context.Context, fn func(tx collections.Tx) error) (collections.Lost, error) {
+	return c.Backend.Separately(ctx, func(tx collections.Tx) error { return fn(choosyTx{tx}) })
+}
+
+func (c choosyTx) PutWorker(w *queue.Worker) error {
+	if w.WorkerID == "big" {
+		return queue.Errorf(queue.TooLarge, "told to")
+	}
+	return c.Tx.PutWorker(w)
+}
+
+// TestRecordThatIsTooLargeHoldsNobodyUp has one worker's record refused: those of
+// others are written, before and after.
+func TestRecordThatIsTooLargeHoldsNobodyUp(t *testing.T) {
+	b := choosy{memory.New(memory.Options{Logger: quiet})}
+	s := start(t, b, store.Options{})
+	for _, id := range []string{"a", "big", "c"} {
+		must[queue.HeartbeatAnswer](t)(s.Heartbeat(t.Context(), queue.Heartbeat{WorkerID: id}))
+	}
+	for _, id := range []string{"a", "c"} {
+		must[*queue.Worker](t)(s.Worker(t.Context(), id)) // has what waits written
+		if w, err := b.Worker(t.Context(), id); err != nil || w == nil {
+			t.Errorf("worker %s is stored as %v, %v", id, w, err)
+		}
+	}
+	must[queue.HeartbeatAnswer](t)(s.Heartbeat(t.Context(), queue.Heartbeat{WorkerID: "d"}))
+	if w := must[*queue.Worker](t)(s.Worker(t.Context(), "d")); w == nil {
+		t.Error("a worker that came later is not stored")
+	}
+	if w := must[*queue.Worker](t)(s.Worker(t.Context(), "big")); w != nil {
+		t.Errorf("the refused worker is stored as %v", w)
+	}
+}
+
+// TestLongHeartbeatIsAnsweredWhenWritten refuses statistics that are too much for the
+// backend, rather than to drop them later.
+func TestLongHeartbeatIsAnsweredWhenWritten(t *testing.T) {
+	s := start(t, choosy{memory.New(memory.Options{Logger: quiet})}, store.Options{})
+	stats := rawjson.Value(`{"text":"` + strings.Repeat("x", 1<<20) + `"}`)
+	_, err := s.Heartbeat(t.Context(), queue.Heartbeat{WorkerID: "big", Stats: stats})
+	if queue.KindOf(err) != queue.TooLarge {
+		t.Errorf("error is %v", err)
+	}
+	must[queue.HeartbeatAnswer](t)(s.Heartbeat(t.Context(), queue.Heartbeat{WorkerID: "small", Stats: stats}))
 }

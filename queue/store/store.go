@@ -94,6 +94,7 @@ type Store struct {
 	issued  issued
 	beats   beats
 	roster  roster
+	repeats repeats
 	waits   waits
 	claims  claimers
 	watch   watchdog
@@ -135,7 +136,7 @@ func New(backend collections.Backend, o Options) *Store {
 	s.observe(o.Observer)
 	s.known.Limit, s.issued.Limit, s.roster.written.Limit = 100_000, 100_000, 10_000
 	s.beats.wake = make(chan struct{}, 1)
-	s.roster.wake = s.beats.wake
+	s.roster.wake, s.repeats.wake = s.beats.wake, s.beats.wake
 	s.again = make(chan struct{}, 1)
 	s.watch.debounce, s.watch.turn = o.ScanDebounce, make(chan struct{}, 1)
 	if o.ScanInterval > 0 {

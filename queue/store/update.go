@@ -58,9 +58,13 @@ func (s *Store) UpdateAttempt(ctx context.Context, rolloutID, attemptID string, 
 	return out, s.unstage(ctx, own, &out.Metadata)
 }
 
+// maxBehind is how long a worker's id and statistics may be for a heartbeat to be
+// answered before it is written: the backend holds that much.
+const maxBehind = 64 << 10
+
 // Heartbeat implements queue.Store.
 func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.HeartbeatAnswer, error) {
-	if len(h.Held) == 0 {
+	if len(h.Held) == 0 && len(h.WorkerID)+len(h.Stats) <= maxBehind {
 		return s.idleHeartbeat(ctx, h)
 	}
 	s.settle()
