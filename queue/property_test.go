@@ -186,9 +186,14 @@ func (l *life) update(t *rapid.T) {
 		u.Status = Set(rapid.SampledFrom(RolloutStatuses).Draw(t, "status"))
 	case 1:
 		u.Config = Set(drawConfig(t))
+	case 2:
+		u.Status, u.Fence = Set(rapid.SampledFrom([]RolloutStatus{RolloutRequeuing, RolloutCancelled}).Draw(t, "status")), true
 	}
 	before := l.r.Rollout
-	l.r.Update(u, l.now)
+	l.apply(l.r.Update(u, l.now))
+	if a := l.r.Latest(); u.Fence && a != nil && !l.fenced(a) {
+		t.Fatalf("behind a fence attempt %s is still %s", a.AttemptID, a.Status)
+	}
 	if !u.Status.Set && (l.r.Rollout.Status != before.Status || l.r.Rollout.EndTime != before.EndTime) {
 		t.Fatal("an update without a status changed it")
 	}

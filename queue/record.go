@@ -344,11 +344,20 @@ type RolloutUpdate struct {
 	Status      Optional[RolloutStatus]
 	Config      Optional[Config]
 	Metadata    Optional[rawjson.Value]
+	// Fence ends the latest attempt as failed where it has not ended, so that
+	// nothing it still reports changes the rollout. It goes with a Status that is
+	// not active.
+	Fence bool
 }
 
-// Update applies a caller's change. Every status may follow every other;
-// attempts and workers are not touched.
-func (r *Record) Update(u RolloutUpdate, now float64) {
+// Update applies a caller's change. Every status may follow every other. Unless
+// there is a fence, attempts and workers are not touched.
+func (r *Record) Update(u RolloutUpdate, now float64) (events []WorkerEvent) {
+	if a := r.Latest(); u.Fence && a != nil && !a.Status.Terminal() {
+		a.setStatus(AttemptFailed)
+		a.EndTime = &now
+		events = r.workerEvents(a, false)
+	}
 	if u.Input.Set {
 		r.Rollout.Input = u.Input.Value
 	}
@@ -370,6 +379,7 @@ func (r *Record) Update(u RolloutUpdate, now float64) {
 	if u.Status.Set || u.Config.Set {
 		r.schedule(nil)
 	}
+	return events
 }
 
 // schedule sets Due from the limits of an active rollout. W is the worker of its

@@ -56,6 +56,11 @@ func (s *story) set(status RolloutStatus) *story {
 	return s
 }
 
+func (s *story) fence(status RolloutStatus) *story {
+	s.events = s.Update(RolloutUpdate{Status: Set(status), Fence: true}, s.now)
+	return s
+}
+
 func (s *story) watch() *story {
 	s.events, _ = s.Expire(nil, s.now)
 	return s
@@ -157,6 +162,14 @@ func TestLifecycle(t *testing.T) {
 			"cancelled ended@105.0 | succeeded@110.0"},
 		{"cancelled stays so: span", newStory(plain).claim("a", "w").at(105).set(RolloutCancelled).spans("a"),
 			"cancelled ended@105.0 | running"},
+		{"requeued behind a fence: report", newStory(plain).claim("a", "w").at(105).fence(RolloutRequeuing).at(110).report("a", AttemptSucceeded),
+			"requeuing tail | succeeded@110.0"},
+		{"requeued behind a fence: span", newStory(plain).claim("a", "w").at(105).fence(RolloutRequeuing).spans("a"),
+			"requeuing tail | failed@105.0"},
+		{"requeued behind a fence: gone worker", newStory(retrying(2, AttemptUnresponsive)).claim("a", "w").report("a", AttemptUnresponsive).
+			at(105).fence(RolloutRequeuing).spans("a"), "requeuing tail | failed@105.0"},
+		{"a fence leaves what has ended", newStory(plain).claim("a", "w").at(105).report("a", AttemptSucceeded).at(110).fence(RolloutRequeuing),
+			"requeuing tail ended@105.0 | succeeded@105.0"},
 		{"uncancelled by a caller", newStory(plain).at(105).set(RolloutCancelled).set(RolloutQueuing), "queuing tail ended@105.0"},
 		{"end is stamped again", newStory(plain).at(105).set(RolloutFailed).at(106).set(RolloutFailed), "failed ended@106.0"},
 		{"requeued by a caller", newStory(plain).claim("a", "w").at(110).report("a", AttemptSucceeded).set(RolloutRequeuing),

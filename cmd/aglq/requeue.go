@@ -136,8 +136,10 @@ func copiesOf(ctx context.Context, number *where.Number, s *client.Client, id st
 	return int(n), nil
 }
 
+// setStatus also ends an attempt that is open, so that a worker that still runs it, or
+// has died, has no part in the rollout any more.
 func setStatus(ctx context.Context, s *client.Client, id string, to queue.RolloutStatus) error {
-	_, err := s.UpdateRollout(ctx, id, queue.RolloutUpdate{Status: queue.Set(to)})
+	_, err := s.UpdateRollout(ctx, id, queue.RolloutUpdate{Status: queue.Set(to), Fence: true})
 	return err
 }
 

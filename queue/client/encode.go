@@ -163,6 +163,10 @@ func rolloutUpdateBody(u queue.RolloutUpdate) []byte {
 	if u.Metadata.Set {
 		o.raw("metadata", u.Metadata.Value)
 	}
+	if u.Fence {
+		o.key("fence")
+		o.buf = append(o.buf, "true"...)
+	}
 	return o.close()
 }
 

@@ -160,7 +160,7 @@ func schemas() schema {
 		"StartRollout":  with(request, "worker_id", orNull(text)),
 		"Dequeue":       object("limit", integer, "worker_id", orNull(text), "wait_seconds", orNull(number)),
 		"StartAttempt":  object("worker_id", orNull(text)),
-		"RolloutUpdate": with(request, "status", words(queue.RolloutStatuses)),
+		"RolloutUpdate": with(request, "status", words(queue.RolloutStatuses), "fence", boolean),
 		"AttemptUpdate": object("status", words(queue.AttemptStatuses), "worker_id", text, "last_heartbeat_time", number,
 			"metadata", anyDict),
 		"AttemptRef": object("rollout_id", text, "attempt_id", text),

@@ -260,6 +260,10 @@ func (v *checker) rolloutUpdate(body rawjson.Value) (u queue.RolloutUpdate) {
 		at := inBody.at("metadata")
 		u.Metadata = queue.Set(v.optDict(&at, x))
 	}
+	if x := body.Get("fence"); !x.IsNull() {
+		at := inBody.at("fence")
+		u.Fence = v.bool(&at, x)
+	}
 	return u
 }
 

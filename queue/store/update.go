@@ -17,15 +17,18 @@ func (s *Store) UpdateRollout(ctx context.Context, id string, u queue.RolloutUpd
 	if u.Status.Set && !u.Status.Value.Valid() {
 		return queue.Rollout{}, queue.Errorf(queue.Invalid, "%q is no rollout status", u.Status.Value)
 	}
+	if u.Fence && (!u.Status.Set || u.Status.Value.Active()) {
+		return queue.Rollout{}, queue.Errorf(queue.Invalid, "a fence ends the attempt, so give a status that ends the rollout or requeues it, too")
+	}
 	own, err := s.stage(ctx, stageOver, &u.Input.Value, &u.Metadata.Value)
 	if err != nil {
 		return queue.Rollout{}, err
 	}
 	var out queue.Rollout
 	err = s.mutate(ctx, id, func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error) {
-		r.Update(u, sec.now)
+		events := r.Update(u, sec.now)
 		out = r.Rollout
-		return nil, nil
+		return events, nil
 	})
 	if err != nil {
 		return out, err
