@@ -5,10 +5,11 @@
 // Package collectionstest is the contract as code: every backend passes it. The
 // backends are collections/memory and collections/mongo.
 //
-// Everything that decides who holds which rollout happens in an atomic section
-// ([Backend.Atomic]): all of its writes take effect together or none does, and
-// sections are serialisable with each other. Spans and counters only grow, so
-// they have operations of their own outside it.
+// Everything that decides who holds which rollout happens in a section. Of an
+// atomic one ([Backend.Atomic]) all writes take effect together or none does, and
+// sections are serialisable with each other; of the other kind
+// ([Backend.Separately]) each record is written by itself, unless somebody else has
+// changed it. Spans and counters only grow, so they have operations of their own.
 //
 // Errors are *queue.Error: Unavailable when the data cannot be reached now,
 // TooLarge when a value is more than the backend can hold, Conflict for an

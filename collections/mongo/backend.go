@@ -247,7 +247,7 @@ func each(ctx context.Context, c *driver.Collection, filter any, o *options.Find
 	if err != nil {
 		return err
 	}
-	defer cursor.Close(context.WithoutCancel(ctx))
+	defer end(ctx, cursor)
 	for cursor.Next(ctx) {
 		do(cursor.Current)
 	}
@@ -263,4 +263,12 @@ func (b *Backend) idIn(ids []string) bson.Raw {
 	d := newDoc(64 + 48*len(ids))
 	d.oneOf("_id", keys)
 	return d.done()
+}
+
+// end closes a cursor, though ctx may have ended. A server that does not answer
+// forgets the cursor by itself.
+func end(ctx context.Context, cursor interface{ Close(ctx context.Context) error }) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = cursor.Close(ctx)
 }

@@ -185,27 +185,37 @@ func (s *section) verify() error {
 }
 
 func unchanged[T any](s *section, in handles, from *shelf[T]) (bool, error) {
+	changed, err := changedSince(s, in, from, func(it *item[T]) bool { return it.before != nil })
+	return len(changed) == 0, err
+}
+
+// changedSince are the ids of those items for which of holds that do not stand at the
+// revision any more that the section took them for.
+func changedSince[T any](s *section, in handles, from *shelf[T], of func(*item[T]) bool) (changed []string, err error) {
+	at := make(map[string]revision)
 	ids := make([]string, 0, len(from.order))
-	revisions := make(map[int64]bool, len(from.order))
 	for _, it := range from.order {
-		if it.before != nil {
+		if of(it) {
+			at[key(s.b.partition, it.id)] = it.revision
 			ids = append(ids, it.id)
-			revisions[it.revision] = true
 		}
 	}
 	if len(ids) == 0 {
-		return true, nil
+		return nil, nil
 	}
-	found := 0
-	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "v", Value: 1}})
-	err := each(s.ctx, in.local, s.b.idIn(ids), o, func(raw bson.Raw) {
-		for _, v := range fields(raw) {
-			if revisions[v.int()] {
-				found++
-			}
+	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}, {Key: "v", Value: 1}})
+	err = each(s.ctx, in.local, s.b.idIn(ids), o, func(raw bson.Raw) {
+		id, v := raw.Lookup("_id").StringValue(), raw.Lookup("v").AsInt64()
+		if at[id] == v {
+			delete(at, id)
 		}
 	})
-	return found == len(ids), err
+	for _, id := range ids {
+		if _, wrong := at[key(s.b.partition, id)]; wrong {
+			changed = append(changed, id)
+		}
+	}
+	return changed, err
 }
 
 // writeOne writes a single document without a transaction. After an error that
@@ -298,7 +308,7 @@ func (s *section) transact(of []writes) error {
 		return wrap(err, "starting a MongoDB transaction")
 	}
 	if err := s.writeAll(driver.NewSessionContext(s.ctx, sess), of); err != nil {
-		s.abort(sess)
+		s.b.abort(s.ctx, sess)
 		return err
 	}
 	return s.end(sess)
@@ -370,10 +380,10 @@ func (s *section) end(sess *driver.Session) error {
 
 // abort frees what the transaction holds on the server, which would otherwise
 // wait for its time limit.
-func (s *section) abort(sess *driver.Session) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), time.Second)
+func (b *Backend) abort(ctx context.Context, sess *driver.Session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := sess.AbortTransaction(ctx); err != nil {
-		s.b.log.Debug("transaction not aborted", "error", fmt.Sprint(err))
+		b.log.Debug("transaction not aborted", "error", fmt.Sprint(err))
 	}
 }

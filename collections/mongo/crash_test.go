@@ -302,3 +302,38 @@ func claimIDs(t *testing.T, b *mongo.Backend) []string {
 	}
 	return slices.Collect(maps.Keys(a.claimed))
 }
+
+// TestNumbersOfKilledServer kills mongod between the numbers, which wait for no
+// journal, and the insert of the spans, which finds the server restarted.
+func TestNumbersOfKilledServer(t *testing.T) {
+	server := mongotest.Start(t)
+	ctx := t.Context()
+	b, err := mongo.Open(ctx, mongo.Options{URI: server.URI(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	entries := []collections.Counter{{RolloutID: "ro-1", N: 3}}
+	if _, err := b.NextSequence(ctx, entries, true); err != nil { // 1 to 3, durable
+		t.Fatal(err)
+	}
+	insert := func(id string, number int64) {
+		t.Helper()
+		if _, err := b.InsertSpans(ctx, []queue.Span{{RolloutID: "ro-1", AttemptID: "at-1", SpanID: id, SequenceID: number}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	insert("1", 1)
+	first, err := b.NextSequence(ctx, entries, false) // 4 to 6
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	server.Restart(t)
+	waitFor(t, func() bool { return pingFor(t, b, 5*time.Second) == nil })
+	insert("2", first[0]+2)
+	next, err := b.NextSequence(ctx, entries, true)
+	if err != nil || next[0] <= first[0]+2 {
+		t.Errorf("a span is stored under number %d, and the next number issued is %d, %v", first[0]+2, next[0], err)
+	}
+}

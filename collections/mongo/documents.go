@@ -108,7 +108,7 @@ func decodeResources(raw bson.Raw) (u *queue.ResourcesUpdate, revision, order in
 	return u, revision, order
 }
 
-// Field at is when the receipt was written, by which the server forgets it.
+// Field at is when the server forgets the receipt.
 func (b *Backend) encodeReceipt(r *collections.Receipt, revision, _ int64) bson.Raw {
 	d := newDoc(192 + 96*len(r.Refs))
 	d.text("_id", key(b.partition, r.Key))

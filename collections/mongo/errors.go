@@ -28,8 +28,9 @@ var errChanged = errors.New("another section changed what this one had read")
 // down, network, overload, time limits.
 var passingCodes = []int{6, 7, 24, 50, 64, 89, 91, 100, 133, 134, 189, 202, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436}
 
-// tooLargeCodes are the server's words for a document above its limit.
-var tooLargeCodes = []int{10334, 17280, 17419, 17420}
+// tooLargeCodes are the server's words for a document above its limit, and for a
+// transaction that its cache cannot hold.
+var tooLargeCodes = []int{388, 10334, 17280, 17419, 17420}
 
 // wrap gives an error of the driver its kind and says what was being done.
 func wrap(err error, doing string) error {
@@ -42,7 +43,7 @@ func wrap(err error, doing string) error {
 	case driver.IsDuplicateKeyError(err):
 		return queue.Wrap(queue.Conflict, err, doing)
 	case hasCode(err, tooLargeCodes):
-		return queue.Wrap(queue.TooLarge, err, doing)
+		return queue.Wrap(queue.TooLarge, err, doing+": MongoDB does not hold so much in one write; send less in one call")
 	case passing(err):
 		return queue.Wrap(queue.Unavailable, err, doing+": MongoDB cannot be reached or is overloaded; retry later")
 	}

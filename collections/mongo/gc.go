@@ -93,7 +93,7 @@ func (j *Janitor) list(ctx context.Context, filter bson.D) (found []Partition, e
 	if err != nil {
 		return nil, wrap(err, "listing partitions in MongoDB")
 	}
-	defer cursor.Close(context.WithoutCancel(ctx))
+	defer end(ctx, cursor)
 	for cursor.Next(ctx) {
 		found = append(found, decodePartition(cursor.Current))
 	}

@@ -106,3 +106,30 @@ func TestHeadOfWhatWasRead(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTornRead has another process change two rollouts together between the reads of
+// one and the other.
+func TestTornRead(t *testing.T) {
+	other, b := two(t, 2, nil)
+	var first, second *queue.Record
+	runs := 0
+	err := b.Atomic(t.Context(), func(tx collections.Tx) (err error) {
+		runs++
+		if first, err = tx.Rollout("r0"); err != nil {
+			return err
+		}
+		if runs == 1 {
+			if err := claimHead(t.Context(), other, 2); err != nil {
+				return err
+			}
+		}
+		second, err = tx.Rollout("r1")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Rollout.Status != second.Rollout.Status {
+		t.Errorf("after %d runs one section saw r0 %s and r1 %s, which changed together", runs, first.Rollout.Status, second.Rollout.Status)
+	}
+}

@@ -33,7 +33,7 @@ type counter struct {
 
 // NextSequence implements collections.Spans. A number that is not durable is
 // issued by the primary alone; the durable write that follows, on the same
-// primary, makes it durable too.
+// primary, makes it durable too. On another primary, keepNumbers does.
 func (b *Backend) NextSequence(ctx context.Context, entries []collections.Counter, durable bool) ([]int64, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
@@ -77,20 +77,15 @@ func (n *numbering) issue(ctx context.Context) error {
 		return err
 	}
 	others = append(others, existing...)
-	if len(own) > 1 { // one alone is as cheap
-		gone, err := n.moveOwn(ctx, own)
-		if err != nil {
-			return err
-		}
-		others, own = append(others, gone...), nil
+	gone, err := n.moveOwn(ctx, own)
+	if err != nil {
+		return err
 	}
+	others = append(others, gone...)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelCounters)
-	for _, m := range own {
-		group.Go(func() error { return n.increase(ctx, m.at, m.from) })
-	}
 	for _, i := range others {
-		group.Go(func() error { return n.increase(ctx, i, anywhere) })
+		group.Go(func() error { return n.increase(ctx, i) })
 	}
 	return group.Wait()
 }
@@ -205,19 +200,16 @@ func (n *numbering) marked(ctx context.Context, places []int, mark int64) (map[s
 	return moved, err
 }
 
-// anywhere is where a counter is that others move: the next one is not expected to
-// follow what this process has issued.
-const anywhere = -1 << 62
-
 // badValue is MongoDB's code for, among others, an $inc beyond int64.
 const badValue = 2
 
-// increase moves one counter from wherever it is, and expects it at from.
-func (n *numbering) increase(ctx context.Context, i int, from int64) error {
+// increase moves one counter from wherever others have left it. It is durable in any
+// case: the answer to findAndModify does not say which primary gave it.
+func (n *numbering) increase(ctx context.Context, i int) error {
 	e := n.entries[i]
 	o := options.FindOneAndUpdate().SetUpsert(true).SetReturnDocument(options.After)
 	for {
-		raw, err := n.to.FindOneAndUpdate(ctx, n.b.idIn([]string{e.RolloutID}), moveCounter("$inc", e.N), o).Raw()
+		raw, err := n.b.counters.main.FindOneAndUpdate(ctx, n.b.idIn([]string{e.RolloutID}), moveCounter("$inc", e.N), o).Raw()
 		if driver.IsDuplicateKeyError(err) {
 			continue // made by another call at the same time
 		}
@@ -228,7 +220,7 @@ func (n *numbering) increase(ctx context.Context, i int, from int64) error {
 			return err
 		}
 		last, _ := raw.Lookup("n").AsInt64OK()
-		n.issued(i, last, last != from+e.N)
+		n.issued(i, last, true)
 		return nil
 	}
 }

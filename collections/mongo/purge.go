@@ -160,6 +160,7 @@ func (b *Backend) purgeFinished(ctx context.Context, old collections.Cutoffs, ou
 
 // discardFinished is the transaction of purgeFinished.
 func (b *Backend) discardFinished(ctx context.Context, old collections.Cutoffs, section revision) ([]*queue.Record, error) {
+	b.tallied.drop(section) // what an earlier run of the transaction was about to write
 	var found []*queue.Record
 	var payloads []string
 	err := each(ctx, b.rollouts.main, b.endedBefore(old.Finished), options.Find().
@@ -221,7 +222,16 @@ func (b *Backend) inTransaction(ctx context.Context, fn func(ctx context.Context
 		return err
 	}
 	defer sess.EndSession(context.WithoutCancel(ctx))
-	_, err = sess.WithTransaction(ctx, func(ctx context.Context) (any, error) { return nil, fn(ctx) }, transactionOptions)
+	_, err = sess.WithTransaction(ctx, func(ctx context.Context) (any, error) {
+		err := fn(ctx)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil { // the driver would abort without a time limit
+			b.abort(ctx, sess)
+		}
+		return nil, err
+	}, transactionOptions)
 	return err
 }
 

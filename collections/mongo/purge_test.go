@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -205,4 +206,36 @@ func TestRevivedWhilePurged(t *testing.T) {
 		t.Errorf("counts %v with %d alive, %v", byStatus, alive, err)
 	}
 	t.Logf("%d of %d were revived", alive, n)
+}
+
+// TestPurgeThatFindsNothingAgain revives the only old rollout while it is being
+// purged: the transaction runs again and finds nothing. Nothing is awaited then.
+func TestPurgeThatFindsNothingAgain(t *testing.T) {
+	var other *mongo.Backend
+	var meddle atomic.Bool
+	watch := &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
+		if name, _ := e.Command.Lookup("update").StringValueOK(); name == "rollouts" && meddle.CompareAndSwap(true, false) {
+			_, err := other.Handle().Collection("rollouts").UpdateOne(t.Context(), bson.D{},
+				bson.D{{Key: "$set", Value: bson.D{{Key: "st", Value: "requeuing"}, {Key: "q", Value: int64(1)}}}})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	other, b := two(t, 0, watch)
+	ctx := t.Context()
+	r := queue.NewRecord("ro-1", queue.Request{}, true, 1)
+	r.Begin("at-1", nil, true, 0, 1)
+	r.Update(queue.RolloutUpdate{Status: queue.Set(queue.RolloutSucceeded)}, 2)
+	if err := other.Atomic(ctx, func(tx collections.Tx) error { return tx.InsertRollouts([]*queue.Record{r}) }); err != nil {
+		t.Fatal(err)
+	}
+	meddle.Store(true)
+	out, err := b.Purge(ctx, collections.Cutoffs{Now: 1000, Finished: 500})
+	if err != nil || out.Rollouts != 0 || meddle.Load() {
+		t.Fatal(out, err, meddle.Load())
+	}
+	if n := b.Awaited(); n != 0 {
+		t.Errorf("the writes of %d sections are waited for, for ever", n)
+	}
 }

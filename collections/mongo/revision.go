@@ -34,7 +34,8 @@ const (
 	maxAttempts = noAttempts - 1
 )
 
-// newRevision is the revision of a section's documents that are not rollouts.
+// newRevision is a number that no other section, bar or mark of counters has: the
+// revision of a section's documents that are not rollouts, and part of theirs.
 func (b *Backend) newRevision() revision {
 	return rand.Int64()>>randomShift<<randomShift | b.writer<<writerShift
 }

@@ -68,7 +68,7 @@ func (p *place) scan(ctx context.Context, c *driver.Collection, filter bson.Raw,
 	if err != nil {
 		return err
 	}
-	defer cursor.Close(context.WithoutCancel(ctx))
+	defer end(ctx, cursor)
 	for !left.none() && cursor.Next(ctx) {
 		id := documentID(cursor.Current)
 		if slices.Contains(known, id) {

@@ -303,7 +303,7 @@ func (s *section) bar(of []*item[queue.Record]) error {
 		models[i] = driver.NewUpdateOneModel().SetFilter(s.condition(it.id, it.revision)).
 			SetUpdate(setRevision(it.revision, mark(other, transitionOf(it.before, it.before))))
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, oneTimeout)
+	ctx, cancel := context.WithTimeout(noting(s.ctx, &s.wroteBy), oneTimeout)
 	defer cancel()
 	_, err := s.b.rollouts.main.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 	return err
@@ -392,28 +392,9 @@ func wrongGuesses[T any](s *section, in handles, from *shelf[T], lost map[string
 	if !from.guessed {
 		return lost, nil
 	}
-	guessed := make(map[string]revision)
-	ids := make([]string, 0, len(from.order))
-	for _, it := range from.order {
-		if it.guessed && it.after == it.before {
-			guessed[key(s.b.partition, it.id)] = it.revision
-			ids = append(ids, it.id)
-		}
-	}
-	if len(ids) == 0 {
-		return lost, nil
-	}
-	o := options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}, {Key: "v", Value: 1}})
-	err := each(s.ctx, in.local, s.b.idIn(ids), o, func(raw bson.Raw) {
-		id, v := raw.Lookup("_id").StringValue(), raw.Lookup("v").AsInt64()
-		if guessed[id] == v {
-			delete(guessed, id)
-		}
-	})
-	for _, id := range ids {
-		if _, wrong := guessed[key(s.b.partition, id)]; wrong {
-			lost = lose(lost, id)
-		}
+	wrong, err := changedSince(s, in, from, func(it *item[T]) bool { return it.guessed && it.after == it.before })
+	for _, id := range wrong {
+		lost = lose(lost, id)
 	}
 	return lost, err
 }

@@ -129,7 +129,7 @@ func (b *Backend) readAnswer(ctx context.Context, batch []*groupcommit.Call[*spa
 		a.err = err
 		return a
 	}
-	defer cursor.Close(context.WithoutCancel(ctx))
+	defer end(ctx, cursor)
 	n := 0
 	for ; cursor.RemainingBatchLength() > 0 && cursor.Next(ctx); n++ {
 		s := decodeSpan(cursor.Current)

@@ -151,12 +151,12 @@ func (b *Backend) watch(ctx context.Context, o *options.ChangeStreamOptionsBuild
 
 // listen hears events until ctx ends.
 func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
-	defer func() { _ = cs.Close(context.WithoutCancel(ctx)) }()
+	defer func() { end(ctx, cs) }()
 	left, tries := time.Now(), 0
 	fresh := true // what the stream begins with is from when it was opened
 	for sleep(ctx, streamPace) {
 		asked, batch := time.Now(), cs.RemainingBatchLength()
-		if batch == 0 && !cs.TryNext(ctx) {
+		if batch == 0 && !tryNext(ctx, cs) {
 			if cs.Err() != nil || cs.ID() == 0 {
 				cs = b.reopen(ctx, cs, tries)
 				tries++
@@ -188,6 +188,14 @@ func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
 			}
 		}
 	}
+}
+
+// tryNext asks the server, and does not wait for an answer longer than it can take: a
+// connection may go silent without an end.
+func tryNext(ctx context.Context, cs *driver.ChangeStream) bool {
+	ctx, cancel := context.WithTimeout(ctx, streamIdle+callTimeout)
+	defer cancel()
+	return cs.TryNext(ctx)
 }
 
 // reopen returns another stream, or the broken one when there is none yet.
@@ -227,7 +235,7 @@ func (b *Backend) hear(raw, token bson.Raw) {
 		news.Finished = id
 	}
 	news.Queued = t.enqueues()
-	if t.before.Queued() && t.attempts > 0 {
+	if t.before.Queued() && t.attempts > 0 && writer != b.writer {
 		b.stream.claimed(writer)
 	}
 	if news != (collections.News{}) {

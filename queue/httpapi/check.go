@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/hex"
 	"math"
 	"net/url"
 	"strconv"
@@ -371,9 +372,8 @@ func (v *checker) texts(at *loc, x rawjson.Value) []string {
 // queryObject turns a query string into the object that a body would be: of a
 // parameter given twice the last wins, those named _in are lists.
 func queryObject(raw string) rawjson.Value {
-	values, _ := url.ParseQuery(raw) // what cannot be read is left out
 	out := []byte{'{'}
-	for name, given := range values {
+	for name, given := range queryValues(raw) {
 		if len(out) > 1 {
 			out = append(out, ',')
 		}
@@ -393,4 +393,42 @@ func queryObject(raw string) rawjson.Value {
 		out = append(out, ']')
 	}
 	return append(out, '}')
+}
+
+// queryValues reads a query string as Python's servers do: only & separates, and a
+// % that no two hexadecimal digits follow is one.
+func queryValues(raw string) url.Values {
+	values := url.Values{}
+	for pair := range strings.SplitSeq(raw, "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name = unescape(name)
+		values[name] = append(values[name], unescape(value))
+	}
+	return values
+}
+
+func unescape(s string) string {
+	if text, err := url.QueryUnescape(s); err == nil {
+		return text
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '+':
+			out = append(out, ' ')
+		case s[i] == '%' && i+2 < len(s):
+			if b, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				out = append(out, b...)
+				i += 2
+				continue
+			}
+			out = append(out, '%')
+		default:
+			out = append(out, s[i])
+		}
+	}
+	return string(out)
 }

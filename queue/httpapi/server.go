@@ -133,7 +133,7 @@ func (s *Server) finish(c *call, began time.Time) {
 	}
 	took := time.Since(began)
 	if s.options.Observe != nil {
-		s.options.Observe(c.route, c.r.Method, c.w.status, took)
+		s.options.Observe(c.route, c.r.Method, cmp.Or(c.w.status, http.StatusOK), took) // an empty answer sets none
 	}
 	if s.log.Enabled(c.r.Context(), slog.LevelDebug) {
 		s.log.Debug("request", "client", c.r.RemoteAddr, "method", c.r.Method, "path", c.r.URL.RequestURI(),

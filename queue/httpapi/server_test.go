@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -300,6 +302,47 @@ func FuzzQueries(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestQueryStrings reads query strings as the reference does: only & separates, and a
+// stray % stands for itself.
+func TestQueryStrings(t *testing.T) {
+	s := newServer(t, httpapi.Options{})
+	for _, id := range []string{"a;b", "100%", "%zz", "plain"} {
+		if w := send(t, s, "POST", "/v1/agl/workers/"+url.PathEscape(id), `{}`); w.Code != 200 {
+			t.Fatal(w.Code, w.Body)
+		}
+	}
+	for query, want := range map[string]string{
+		"worker_id_contains=a;b":                      "a;b",
+		"worker_id_contains=%":                        "%zz 100%",
+		"worker_id_contains=%zz":                      "%zz",
+		"worker_id_contains=0%&limit=1":               "100%",
+		"worker_id_contains=%25zz":                    "%zz",
+		"worker_id_contains=none;worker_id_contains=": "",
+		"&&worker_id_contains=pl%61in&":               "plain",
+	} {
+		w := send(t, s, "GET", "/v1/agl/workers?sort_by=worker_id&"+query, "")
+		var page struct {
+			Items []struct {
+				ID string `json:"worker_id"`
+			}
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || w.Code != 200 {
+			t.Fatal(w.Code, w.Body, err)
+		}
+		var got []string
+		for _, item := range page.Items {
+			got = append(got, item.ID)
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s lists %q, want %q", query, got, want)
+		}
+	}
+	if w := send(t, s, "GET", "/v1/agl/workers?limit=1;offset=2", ""); w.Code != 422 {
+		t.Errorf("a limit of 1;offset=2 is answered %d: %s", w.Code, w.Body)
+	}
 }
 
 func BenchmarkSpans(b *testing.B) {

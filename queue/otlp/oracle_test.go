@@ -112,6 +112,8 @@ func TestAttributeValues(t *testing.T) {
 		{[]any{1, 2}, "[1,2]"},
 		{[]any{"a", []byte{1}}, `["a","01"]`},
 		{[]any{1, "a", true, 1.5, nil}, `["1","a","True","1.5"]`},
+		{[]any{1, 2.5, nil, 3}, "[1.0,2.5,3.0]"},
+		{[]any{2.5, 1}, "[2.5,1.0]"},
 		{[]any{1.5, math.NaN()}, `["1.5","NaN"]`},
 		{[]any{[]any{1}}, `["[1]"]`},
 		{kv("a", 1, "b", []any{nil, math.NaN()}, "a", 2), `"{\"a\":2,\"b\":[null,null]}"`},

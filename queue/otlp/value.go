@@ -207,9 +207,10 @@ func (d *decoder) attribute(dst []byte, v anyValue) ([]byte, error) {
 	return d.json(dst, v, 0)
 }
 
-// array appends an array of one scalar type, or else of strings.
+// array appends an array of one scalar type, integers among floats being floats, or
+// else of strings.
 func (d *decoder) array(dst []byte, v anyValue) ([]byte, error) {
-	mixed, err := mixedArray(v)
+	elements, err := elementsOf(v)
 	if err != nil {
 		return dst, err
 	}
@@ -224,18 +225,23 @@ func (d *decoder) array(dst []byte, v anyValue) ([]byte, error) {
 		if len(dst) > start {
 			dst = append(dst, ',')
 		}
-		if mixed {
+		switch {
+		case elements == mixed:
 			dst, r.err = d.quoted(dst, e)
-		} else {
+		case elements == doubleValue && e.typ == intValue:
+			dst = rawjson.AppendFloat(dst, float64(int64(e.number)))
+		default:
 			dst, r.err = d.json(dst, e, 1)
 		}
 	}
 	return append(dst, ']'), r.err
 }
 
-// mixedArray reports whether an array holds more than one scalar type.
-func mixedArray(v anyValue) (mixed bool, err error) {
-	typ := noValue
+// mixed is the type of elements that have none in common.
+const mixed protowire.Number = -1
+
+// elementsOf is the type of an array's elements, noValue where there are none.
+func elementsOf(v anyValue) (typ protowire.Number, err error) {
 	r := read(v.bytes)
 	for r.next() {
 		e, ok := r.element()
@@ -247,12 +253,16 @@ func mixedArray(v anyValue) (mixed bool, err error) {
 		case kind == bytesValue:
 			kind = stringValue
 		case kind == doubleValue && !finite(e), kind == arrayValue, kind == kvlistValue:
-			mixed = true
+			kind = mixed
 		}
-		mixed = mixed || (typ != noValue && typ != kind)
-		typ = kind
+		switch {
+		case typ == noValue, typ == intValue && kind == doubleValue:
+			typ = kind
+		case typ != kind && !(typ == doubleValue && kind == intValue):
+			typ = mixed
+		}
 	}
-	return mixed, r.err
+	return typ, r.err
 }
 
 func finite(v anyValue) bool {

@@ -11,8 +11,8 @@ import (
 // Export writes an archive of the whole partition; package archive says what it
 // holds while others write.
 func (s *Store) Export(ctx context.Context, w io.Writer) (archive.Counts, error) {
-	s.settle()
-	s.roster.flush(s)
+	s.settle(ctx)
+	s.settleWorkers(ctx)
 	return archive.Write(w, archive.Scan(ctx, s.backend))
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aglq/aglq/internal/groupcommit"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -18,11 +19,17 @@ const beatDelay = 200 * time.Millisecond
 // together or with the next change of their rollout.
 type beats struct {
 	mu      sync.Mutex
-	pending map[string][]beat // by rollout
-	wake    chan struct{}     // has room for one: there is something to write
+	pending map[string][]beat          // by rollout
+	writing bool                       // a flush is under way
+	carried map[chan struct{}]struct{} // changes under way that write some; closed when they have
+	wake    chan struct{}              // has room for one: there is something to write
+}
 
-	writing sync.Mutex // one flush at a time
-	flushes int        // that have begun
+// waiting reports whether anything is to be written, or is being written.
+func (b *beats) waiting() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.writing || len(b.pending) > 0
 }
 
 type beat struct {
@@ -55,13 +62,37 @@ func merge(list []beat, n beat) []beat {
 	return append(list, n)
 }
 
-// take removes what waits for one rollout, for a change that will write it.
-func (b *beats) take(rolloutID string) []beat {
+// take removes what waits for one rollout, for a change that will write it and call
+// landed when it has, or has given it back.
+func (b *beats) take(rolloutID string) (list []beat, landed func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := b.pending[rolloutID]
+	list = b.pending[rolloutID]
+	if len(list) == 0 {
+		return nil, func() {}
+	}
 	delete(b.pending, rolloutID)
-	return list
+	c := make(chan struct{})
+	if b.carried == nil {
+		b.carried = make(map[chan struct{}]struct{})
+	}
+	b.carried[c] = struct{}{}
+	return list, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.carried, c)
+		close(c)
+	}
+}
+
+// underWay are the changes that write some.
+func (b *beats) underWay() []chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.carried) == 0 {
+		return nil
+	}
+	return slices.Collect(maps.Keys(b.carried))
 }
 
 // giveBack returns what a failed change did not write.
@@ -71,25 +102,17 @@ func (b *beats) giveBack(rolloutID string, list []beat) {
 	}
 }
 
-// flush writes all that waits and returns when it, and all that was being
-// written before, is there. What fails is kept for the next time. Of those who
-// wait for their turn one flushes for all, so that a backend that cannot be
-// reached keeps none of them for longer than two flushes.
+// flush writes all that waits. What fails is kept for the next time.
 func (b *beats) flush(s *Store) {
 	b.mu.Lock()
-	before := b.flushes
-	b.mu.Unlock()
-	b.writing.Lock()
-	defer b.writing.Unlock()
-	b.mu.Lock()
-	if b.flushes > before {
-		b.mu.Unlock()
-		return
-	}
-	b.flushes++
 	pending := b.pending
-	b.pending = nil
+	b.pending, b.writing = nil, true
 	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.writing = false
+	}()
 	ids := slices.Collect(maps.Keys(pending))
 	writes := make([]*change, len(ids))
 	for i, id := range ids {
@@ -133,15 +156,41 @@ func (s *Store) writeBehind() {
 		case <-s.closing.Done():
 			return
 		}
-		s.beats.flush(s)
-		s.roster.flush(s)
+		s.settle(s.closing)
+		s.settleWorkers(s.closing)
 		s.repeats.flush(s)
 	}
 }
 
-// settle makes reads of rollouts and attempts see every heartbeat that this
-// process has acknowledged.
-func (s *Store) settle() { s.beats.flush(s) }
+// settle makes reads of rollouts and attempts see every heartbeat that this process
+// has acknowledged: it has written what waits and what was being written before, or
+// gives up with ctx. Of those who call it at one time one flushes for all.
+func (s *Store) settle(ctx context.Context) {
+	if s.beats.waiting() {
+		_ = s.beatFlushes.Do(ctx, struct{}{}) // what fails then waits on; a read with an ended context fails by that
+	}
+	for _, landed := range s.beats.underWay() {
+		select {
+		case <-landed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// settleWorkers is settle for reads of workers.
+func (s *Store) settleWorkers(ctx context.Context) {
+	if s.roster.waiting() {
+		_ = s.rosterFlushes.Do(ctx, struct{}{})
+	}
+}
+
+// newFlushes makes a lane for flushes, of which one is under way at a time.
+func newFlushes(flush func()) *groupcommit.Group[struct{}] {
+	g := groupcommit.New(func([]*groupcommit.Call[struct{}]) { flush() }, func(struct{}) int { return 0 }, 1)
+	g.Abandon = true
+	return g
+}
 
 // heartbeat files n stored spans with their attempt, at once or soon.
 func (s *Store) heartbeat(ctx context.Context, ref queue.AttemptRef, n int, at float64) error {

@@ -330,7 +330,8 @@ func (sec *section) tell(events []queue.WorkerEvent) {
 // mutate changes one rollout: fn gets a record of its own, and what it leaves
 // is written unless it fails. Heartbeats that wait for the rollout go first.
 func (s *Store) mutate(ctx context.Context, id string, fn func(sec *section, r *queue.Record) ([]queue.WorkerEvent, error)) error {
-	pending := s.beats.take(id)
+	pending, landed := s.beats.take(id)
+	defer landed()
 	var written *queue.Record
 	err := s.do(ctx, &change{rollouts: []string{id}, run: func(sec *section) (err error) {
 		written, err = sec.edit(id, func(r *queue.Record) ([]queue.WorkerEvent, bool, error) {

@@ -227,13 +227,17 @@ func (c *claim) keep(lost collections.Lost) (again bool) {
 		c.out[kept], c.places[kept] = c.out[i], c.places[i]
 		kept++
 	}
+	if 0 < kept && kept < len(c.out) && len(c.duties) > 0 {
+		last := &c.duties[len(c.duties)-1].event
+		last.AttemptRef = attemptRef(c.out[kept-1].Attempt)
+	}
 	c.out, c.places = c.out[:kept], c.places[:kept]
 	return kept == 0
 }
 
 // Unclaim implements queue.Store.
 func (s *Store) Unclaim(ctx context.Context, claims []queue.AttemptRef) error {
-	s.settle()
+	s.settle(ctx)
 	for _, ref := range claims {
 		a, _ := s.known.Get(ref) // the place of an unknown one is 0: the tail
 		undone := false

@@ -120,9 +120,9 @@ func (s *Store) Start(ctx context.Context, req queue.Request, workerID *string) 
 // StartAttempt implements queue.Store.
 func (s *Store) StartAttempt(ctx context.Context, rolloutID string, workerID *string) (queue.AttemptedRollout, error) {
 	s.scanBefore(ctx)
-	s.settle()
+	s.settle(ctx)
 	c := &change{rollouts: []string{rolloutID}, workers: nonEmpty(workerID)}
-	return s.attempt(ctx, c, nil, "start attempt", func(sec *section) (*queue.Record, []queue.WorkerEvent, error) {
+	return s.attempt(ctx, c, nil, "start attempt of "+rolloutID, func(sec *section) (*queue.Record, []queue.WorkerEvent, error) {
 		before, err := sec.Rollout(rolloutID)
 		if err != nil {
 			return nil, nil, err
@@ -241,20 +241,14 @@ func nonEmpty(id *string) []string {
 // AddResources implements queue.Store.
 func (s *Store) AddResources(ctx context.Context, resources rawjson.Value) (queue.ResourcesUpdate, error) {
 	var out queue.ResourcesUpdate
-	given := resources
+	given, replayed := resources, false
 	if _, err := s.stage(ctx, stageResourcesOver, &resources); err != nil {
 		return out, err
 	}
 	err := s.doTogether(ctx, &change{run: func(sec *section) error {
 		return sec.once(ctx, "add resources", func(refs []queue.AttemptRef) error {
-			out = queue.ResourcesUpdate{
-				ResourcesID: refs[0].RolloutID, CreateTime: sec.now, UpdateTime: sec.now, Version: 1, Resources: resources,
-			}
-			u, err := sec.Resources(out.ResourcesID)
-			if err == nil && u != nil {
-				out.CreateTime, out.UpdateTime = u.CreateTime, u.CreateTime
-			}
-			return err
+			out.ResourcesID, replayed = refs[0].RolloutID, true
+			return nil
 		}, func() ([]queue.AttemptRef, error) {
 			out = queue.ResourcesUpdate{
 				ResourcesID: s.newID(queue.ResourcesID), CreateTime: sec.now, UpdateTime: sec.now, Version: 1, Resources: resources,
@@ -264,7 +258,17 @@ func (s *Store) AddResources(ctx context.Context, resources rawjson.Value) (queu
 		})
 	}})
 	out.Resources = given
-	return out, err
+	if err != nil || !replayed {
+		return out, err
+	}
+	stored, err := s.backend.Resources(ctx, out.ResourcesID)
+	if err == nil && stored == nil {
+		err = queue.Errorf(queue.Conflict, "resources %s, made by an earlier call with the same idempotency key, are gone", out.ResourcesID)
+	}
+	if err != nil {
+		return out, err
+	}
+	return *stored, nil
 }
 
 // UpdateResources implements queue.Store.

@@ -30,7 +30,7 @@ func (s *Store) Explain(ctx context.Context, id string) (queue.Explanation, erro
 			return queue.Explanation{}, err
 		}
 	}
-	s.roster.flush(s)
+	s.settleWorkers(ctx)
 	workers, err := s.backend.QueryWorkers(ctx, queue.WorkerQuery{Paging: queue.All})
 	if err != nil {
 		return queue.Explanation{}, err

@@ -30,8 +30,9 @@ func (k *known) review(r *queue.Record) {
 }
 
 // issued remembers how far the counters of rollouts have come, so that a number
-// this process has issued itself need not be raised again. Counters only grow,
-// so what is remembered is never too high.
+// this process has issued itself need not be raised again. Counters only grow, but
+// for those that were not durable when a server died, so a failed insert of spans
+// clears it.
 type issued struct {
 	recent.Memory[string, int64]
 }

@@ -20,7 +20,7 @@ func (s *Store) Rollout(ctx context.Context, id string) (*queue.AttemptedRollout
 // record reads one record, nil for none, as every call before has left it.
 func (s *Store) record(ctx context.Context, id string) (*queue.Record, error) {
 	s.scanBefore(ctx)
-	s.settle()
+	s.settle(ctx)
 	records, err := s.backend.Records(ctx, []string{id})
 	if err != nil || len(records) == 0 {
 		return nil, err
@@ -31,7 +31,7 @@ func (s *Store) record(ctx context.Context, id string) (*queue.Record, error) {
 // Rollouts implements queue.Store.
 func (s *Store) Rollouts(ctx context.Context, q queue.RolloutQuery) (queue.Page[queue.AttemptedRollout], error) {
 	s.scanBefore(ctx)
-	s.settle()
+	s.settle(ctx)
 	page, err := s.backend.QueryRollouts(ctx, q)
 	return convert(page, (*queue.Record).View), err
 }
@@ -88,14 +88,14 @@ func (s *Store) Spans(ctx context.Context, q queue.SpanQuery) (queue.Page[queue.
 // Workers implements queue.Store.
 func (s *Store) Workers(ctx context.Context, q queue.WorkerQuery) (queue.Page[queue.Worker], error) {
 	s.scanBefore(ctx)
-	s.roster.flush(s)
+	s.settleWorkers(ctx)
 	page, err := s.backend.QueryWorkers(ctx, q)
 	return convert(page, deref[queue.Worker]), err
 }
 
 // Worker implements queue.Store.
 func (s *Store) Worker(ctx context.Context, id string) (*queue.Worker, error) {
-	s.roster.flush(s)
+	s.settleWorkers(ctx)
 	return s.backend.Worker(ctx, id)
 }
 
@@ -117,8 +117,8 @@ func (s *Store) QueryResources(ctx context.Context, q queue.ResourcesQuery) (que
 
 // Statistics implements queue.Store.
 func (s *Store) Statistics(ctx context.Context) (queue.Statistics, error) {
-	s.settle()
-	s.roster.flush(s)
+	s.settle(ctx)
+	s.settleWorkers(ctx)
 	st, err := s.backend.Statistics(ctx)
 	st.Uptime = s.now().Sub(s.started)
 	return st, err

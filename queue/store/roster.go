@@ -22,8 +22,6 @@ type roster struct {
 	order   []string          // of workers in pending, as they were first heard of
 	wake    chan struct{}     // shared with beats
 
-	writing sync.Mutex        // one flush at a time
-	flushes int               // that have begun
 	going   map[string][]duty // what it writes
 	written recent.Memory[string, queue.Worker]
 }
@@ -68,12 +66,32 @@ func (r *roster) add(duties []duty) {
 		if _, ok := r.pending[d.event.WorkerID]; !ok {
 			r.order = append(r.order, d.event.WorkerID)
 		}
-		r.pending[d.event.WorkerID] = append(r.pending[d.event.WorkerID], d)
+		r.pending[d.event.WorkerID] = then(r.pending[d.event.WorkerID], d)
 	}
 	select {
 	case r.wake <- struct{}{}:
 	default:
 	}
+}
+
+// waiting reports whether anything is to be written, or is being written.
+func (r *roster) waiting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.going != nil || len(r.pending) > 0
+}
+
+// then adds a duty. Of heartbeats that follow each other the last one says all.
+func then(list []duty, d duty) []duty {
+	last := len(list) - 1
+	if last < 0 || d.kind != heartbeat || list[last].kind != heartbeat {
+		return append(list, d)
+	}
+	if d.stats == nil {
+		d.stats = list[last].stats
+	}
+	list[last] = d
+	return list
 }
 
 // take removes what waits for one worker, for a change that will write it.
@@ -105,21 +123,9 @@ func (r *roster) remove(workerID string) []duty {
 // rosterBatch is how many workers one section writes.
 const rosterBatch = 500
 
-// flush writes all that waits and returns when it, and all that was being
-// written before, is there. What fails is kept for the next time. As with beats,
-// one flushes for all who wait.
+// flush writes all that waits. What fails is kept for the next time.
 func (r *roster) flush(s *Store) {
 	r.mu.Lock()
-	before := r.flushes
-	r.mu.Unlock()
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	r.mu.Lock()
-	if r.flushes > before {
-		r.mu.Unlock()
-		return
-	}
-	r.flushes++
 	pending, order := r.pending, r.order
 	r.pending, r.order, r.going = nil, nil, pending
 	r.mu.Unlock()

@@ -247,7 +247,11 @@ func (s *Store) insertSpans(ctx context.Context, batch []*groupcommit.Call[*span
 // insert stores spans. What a broken connection left unstored it numbers anew,
 // for the counters may be older than the numbers now.
 func (s *Store) insert(ctx context.Context, b *spanBatch) (err error) {
-	if b.stored, err = s.backend.InsertSpans(ctx, b.spans); !errors.Is(err, collections.ErrAgain) {
+	if b.stored, err = s.backend.InsertSpans(ctx, b.spans); err == nil {
+		return nil
+	}
+	s.issued.Clear() // counters that were not durable may be lower now
+	if !errors.Is(err, collections.ErrAgain) {
 		return err
 	}
 	var rest spanBatch
@@ -267,7 +271,6 @@ func (s *Store) insert(ctx context.Context, b *spanBatch) (err error) {
 	if again.Err != nil {
 		return again.Err
 	}
-	s.issued.Clear()
 	var raises byRollout
 	s.toRaise(&raises, rest.spans)
 	if err := s.raise(ctx, raises.entries); err != nil {

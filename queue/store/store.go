@@ -3,9 +3,11 @@
 // and adds what lies between them: group commit, claims, the watchdog, waiting,
 // and the memory of idempotent calls.
 //
-// Every change of a rollout runs as a member of a batch in one lane. While one
-// batch is being written the next one gathers, and each batch is one atomic
-// section of the backend. A member that fails leaves the others alone.
+// Every change of a rollout runs as a member of a batch. While one batch is being
+// written the next one gathers. Nearly all run in a lane whose records are written
+// each by itself, conditional on what was read; those that create rollouts, or need
+// several to change together, in one whose batches are atomic sections of the
+// backend. A member that fails leaves the others alone.
 //
 // A span's heartbeat changes nothing but a time, nearly always. Such heartbeats
 // are therefore written together, shortly after; any read that could show one
@@ -89,6 +91,8 @@ type Store struct {
 	sections *groupcommit.Group[*change] // written together
 	spans    *groupcommit.Group[*spanBatch]
 	counters *groupcommit.Group[*numbers]
+	// What is written behind.
+	beatFlushes, rosterFlushes *groupcommit.Group[struct{}]
 
 	known   known
 	issued  issued
@@ -133,6 +137,8 @@ func New(backend collections.Backend, o Options) *Store {
 	s.sections = groupcommit.New(s.commitSections, (*change).weight, parallel.changes)
 	s.spans = groupcommit.New(s.commitSpans, (*spanBatch).weight, parallel.spans)
 	s.counters = groupcommit.New(s.commitNumbers, nil, parallel.counters)
+	s.beatFlushes = newFlushes(func() { s.beats.flush(s) })
+	s.rosterFlushes = newFlushes(func() { s.roster.flush(s) })
 	s.observe(o.Observer)
 	s.known.Limit, s.issued.Limit, s.roster.written.Limit = 100_000, 100_000, 10_000
 	s.beats.wake = make(chan struct{}, 1)
@@ -171,8 +177,10 @@ func (s *Store) Close(ctx context.Context) error {
 		s.unwatch()
 	}
 	s.running.Wait()
-	s.beats.flush(s)
-	s.roster.flush(s)
+	s.settle(context.WithoutCancel(ctx))
+	s.settleWorkers(context.WithoutCancel(ctx))
+	s.beatFlushes.Wait()
+	s.rosterFlushes.Wait()
 	s.changes.Wait()
 	s.sections.Wait()
 	s.spans.Wait()

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
@@ -207,9 +209,12 @@ func TestIdempotencyKeyGivesTheFirstAnswer(t *testing.T) {
 			t.Errorf("start attempt answered %v, first %v", b.Attempt, a.Attempt)
 		}
 		u := must[queue.ResourcesUpdate](t)(s.AddResources(keyed("r"), rawjson.EmptyObject))
-		v := must[queue.ResourcesUpdate](t)(s.AddResources(keyed("r"), rawjson.EmptyObject))
-		if u.ResourcesID != v.ResourcesID || u.CreateTime != v.CreateTime {
-			t.Errorf("add resources answered %v, first %v", v, u)
+		v := must[queue.ResourcesUpdate](t)(s.AddResources(keyed("r"), rawjson.Value(`{"other":1}`)))
+		if diff := cmp.Diff(u, v); diff != "" {
+			t.Errorf("add resources answered otherwise (-first +again):\n%s", diff)
+		}
+		if _, err := s.StartAttempt(keyed("sa"), first[1].RolloutID, nil); queue.KindOf(err) != queue.Conflict {
+			t.Errorf("a key used for attempts of two rollouts gave %v", err)
 		}
 		if _, err := s.Start(keyed("e"), requests(1)[0], nil); queue.KindOf(err) != queue.Conflict {
 			t.Errorf("a key used for two operations gave %v", err)

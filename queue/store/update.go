@@ -70,7 +70,7 @@ func (s *Store) Heartbeat(ctx context.Context, h queue.Heartbeat) (queue.Heartbe
 	if len(h.Held) == 0 && len(h.WorkerID)+len(h.Stats) <= maxBehind {
 		return s.idleHeartbeat(ctx, h)
 	}
-	s.settle()
+	s.settle(ctx)
 	pending := s.roster.take(h.WorkerID)
 	var out queue.HeartbeatAnswer
 	c := &change{workers: []string{h.WorkerID}}

@@ -114,8 +114,8 @@ func unseen(ids []string, seen map[string]bool) []string {
 }
 
 func (s *Store) judge(ctx context.Context, ids []string) error {
-	s.settle()
-	s.roster.flush(s)
+	s.settle(ctx)
+	s.settleWorkers(ctx)
 	var expired []*queue.Record
 	err := s.doTogether(ctx, &change{rollouts: ids, run: func(sec *section) error {
 		expired = nil
@@ -161,11 +161,25 @@ func (sec *section) workerOf(r *queue.Record) (*queue.Worker, error) {
 // adoptLeases puts attempts that began under a store without leases, or with
 // others, under this store's.
 func (s *Store) adoptLeases() {
+	for {
+		err := s.adoptOnce()
+		if err == nil || s.closing.Err() != nil {
+			return
+		}
+		s.log.Warn("attempts begun without a lease have none yet", "error", err)
+		if sleep.For(s.closing, adoptPause) != nil {
+			return
+		}
+	}
+}
+
+const adoptPause = time.Second
+
+func (s *Store) adoptOnce() error {
 	query := queue.RolloutQuery{Statuses: []queue.RolloutStatus{queue.RolloutPreparing, queue.RolloutRunning}, Paging: queue.All}
 	page, err := s.backend.QueryRollouts(s.closing, query)
 	if err != nil {
-		s.log.Warn("attempts begun without a lease were not looked for", "error", err)
-		return
+		return err
 	}
 	var ids []string
 	for _, r := range page.Items {
@@ -176,9 +190,10 @@ func (s *Store) adoptLeases() {
 	for ids := range slices.Chunk(ids, scanBatch) {
 		err := s.doTogether(s.closing, &change{rollouts: ids, run: func(sec *section) error { return sec.adopt(ids, s.lease) }})
 		if err != nil {
-			s.log.Warn("attempts begun without a lease have none yet", "rollouts", len(ids), "error", err)
+			return err
 		}
 	}
+	return nil
 }
 
 func (sec *section) adopt(ids []string, lease float64) error {
