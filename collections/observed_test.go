@@ -62,6 +62,8 @@ func TestObserved(t *testing.T) {
 	}
 	_, err = b.Overdue(ctx, 1, 1)
 	note(err)
+	_, err = b.Answered(ctx, []string{"k"})
+	note(err)
 	_, err = b.Worker(ctx, "w")
 	note(err)
 	_, err = b.QueryWorkers(ctx, queue.WorkerQuery{Paging: queue.All})
