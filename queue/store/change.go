@@ -10,7 +10,8 @@ import (
 )
 
 // change is one caller's part of a batch. Run may be called several times; it
-// sets its results anew each time and puts nothing when it fails.
+// sets its results anew each time. One that fails after it has put something spoils
+// the section, and runs in one of its own.
 type change struct {
 	rollouts []string // that run will read
 	workers  []string
@@ -69,6 +70,7 @@ type section struct {
 	of  *change // that is running
 	// together holds for a section that is written as a whole.
 	together bool
+	puts     int // writes, so far
 	// transitions are what has been put, in order.
 	transitions []transition
 	inserted    int // rollouts put into the queue that are new
@@ -114,6 +116,12 @@ func (s *Store) commitChanges(batch []*groupcommit.Call[*change]) {
 			return err
 		})
 		if err != nil {
+			if len(batch) > 1 && !passing(err) { // the fault of one member
+				for i := range batch {
+					s.commitChanges(batch[i : i+1])
+				}
+				return
+			}
 			for _, c := range batch {
 				c.Err = err
 			}
@@ -204,8 +212,9 @@ func (s *Store) runAll(tx collections.Tx, batch []*groupcommit.Call[*change], to
 		s.claims.found(n, heard)
 	}
 	for _, c := range batch {
+		before := sec.puts
 		c.Err = c.Item.runs(sec)
-		if c.Err != nil && passing(c.Err) {
+		if c.Err != nil && (passing(c.Err) || sec.puts > before) {
 			return nil, c.Err
 		}
 	}
@@ -274,6 +283,33 @@ func (sec *section) Rollout(id string) (*queue.Record, error) {
 	sec.of.seen = append(sec.of.seen, id)
 	return sec.Tx.Rollout(id)
 }
+
+// did counts a write.
+func (sec *section) did(err error) error {
+	if err == nil {
+		sec.puts++
+	}
+	return err
+}
+
+// InsertRollouts implements collections.Tx.
+func (sec *section) InsertRollouts(rs []*queue.Record) error {
+	return sec.did(sec.Tx.InsertRollouts(rs))
+}
+
+// PutRollout implements collections.Tx.
+func (sec *section) PutRollout(r *queue.Record) error { return sec.did(sec.Tx.PutRollout(r)) }
+
+// PutWorker implements collections.Tx.
+func (sec *section) PutWorker(w *queue.Worker) error { return sec.did(sec.Tx.PutWorker(w)) }
+
+// PutResources implements collections.Tx.
+func (sec *section) PutResources(u *queue.ResourcesUpdate) error {
+	return sec.did(sec.Tx.PutResources(u))
+}
+
+// PutReceipt implements collections.Tx.
+func (sec *section) PutReceipt(r *collections.Receipt) error { return sec.did(sec.Tx.PutReceipt(r)) }
 
 // edit gives fn a record of its own and, if fn says so, writes what it leaves
 // and tells the workers concerned. It returns the record as fn left it, nil when

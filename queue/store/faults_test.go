@@ -218,3 +218,48 @@ func TestWorkerOfLostClaim(t *testing.T) {
 		t.Errorf("after its attempt the worker is %s", w.Status)
 	}
 }
+
+// TestRefusedCallLeavesNothing has the backend refuse the receipt of a call, which is
+// written after what the call creates.
+func TestRefusedCallLeavesNothing(t *testing.T) {
+	onEach(t, func(t *testing.T, open func() collections.Backend) {
+		s := start(t, noReceipts{open()}, store.Options{})
+		keyed := queue.WithIdempotencyKey(t.Context(), "refused")
+		var calls sync.WaitGroup
+		for range 4 { // some in one batch
+			calls.Go(func() {
+				if _, err := s.Enqueue(keyed, requests(2)); queue.KindOf(err) != queue.TooLarge {
+					t.Errorf("the refused call answered %v", err)
+				}
+				must[[]queue.Rollout](t)(s.Enqueue(t.Context(), requests(1)))
+			})
+		}
+		calls.Wait()
+		if n := must[queue.Page[queue.AttemptedRollout]](t)(s.Rollouts(t.Context(), queue.RolloutQuery{Paging: queue.All})).Total; n != 4 {
+			t.Errorf("%d rollouts are stored, want the 4 of calls that were not refused", n)
+		}
+		if _, err := s.Claim(keyed, queue.Claim{Limit: 1}); queue.KindOf(err) != queue.TooLarge {
+			t.Errorf("the refused claim answered %v", err)
+		}
+		if got := must[[]queue.AttemptedRollout](t)(s.Claim(t.Context(), queue.Claim{Limit: 9})); len(got) != 4 {
+			t.Errorf("%d rollouts are left to claim", len(got))
+		}
+	})
+}
+
+// noReceipts is a backend that holds no receipts.
+type noReceipts struct{ collections.Backend }
+
+type noReceiptsTx struct{ collections.Tx }
+
+func (noReceiptsTx) PutReceipt(*collections.Receipt) error {
+	return queue.Errorf(queue.TooLarge, "told to")
+}
+
+func (n noReceipts) Atomic(ctx context.Context, fn func(tx collections.Tx) error) error {
+	return n.Backend.Atomic(ctx, func(tx collections.Tx) error { return fn(noReceiptsTx{tx}) })
+}
+
+func (n noReceipts) Separately(ctx context.Context, fn func(tx collections.Tx) error) (collections.Lost, error) {
+	return n.Backend.Separately(ctx, func(tx collections.Tx) error { return fn(noReceiptsTx{tx}) })
+}
