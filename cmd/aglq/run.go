@@ -212,7 +212,7 @@ func (a *app) runRoles(
 		key = rand.Text()
 		o.Keys = []string{key}
 	}
-	llm, err := a.startLLMProxy(a.signals.hard, workersOwn, o, host, cmd.Int(llmPrefix+"port"), logs.of("llm-proxy"))
+	llm, err := a.startLLMProxy(a.signals.hard, workersOwn, o, host, cmd.Int(llmPrefix+"port"), a.recorder(cmd), logs.of("llm-proxy"))
 	if err != nil {
 		return err
 	}
