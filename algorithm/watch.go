@@ -22,6 +22,9 @@ type WatchOptions struct {
 	Want func(r *queue.Rollout) bool
 	// Once ends the results when no rollout of interest is unfinished.
 	Once bool
+	// Waiting, when not nil, is called before each pause with the oldest of the
+	// rollouts of interest that are unfinished and their number, if there are any.
+	Waiting func(oldest string, unfinished int)
 	// SkipSpans leaves the spans and the reward out of results.
 	SkipSpans bool
 }
@@ -170,6 +173,9 @@ func (w *Watch) next(ctx context.Context) ([]queue.AttemptedRollout, error) {
 		}
 		if w.opts.Once && len(w.open) == 0 {
 			return nil, nil
+		}
+		if n := w.left(); n > 0 && w.opts.Waiting != nil {
+			w.opts.Waiting(w.open[0].id, n)
 		}
 		if w.quiet *= 2; found > 0 || w.quiet == 0 {
 			w.quiet = w.pause

@@ -145,7 +145,7 @@ func (g *growth) measure(ctx context.Context) ([]Latency, error) {
 		return answer, err
 	}
 	for i := 0; i < g.opts.Samples && ctx.Err() == nil; i++ {
-		answer, err := timed(0, "/queues/rollouts/dequeue", []byte(`{"limit":1,"worker_id":"Worker-0"}`))
+		answer, err := timed(0, "/queues/rollouts/dequeue", []byte(`{"limit":1,"worker_id":"`+WorkerID(0)+`"}`))
 		if err != nil {
 			return nil, err
 		}

@@ -18,6 +18,12 @@ import (
 
 const apiPrefix = "/v1/agl"
 
+// WorkerPrefix begins the ids of the workers that benchmarks act as.
+const WorkerPrefix = "bench-worker-"
+
+// WorkerID is the id of the worker n that a benchmark acts as.
+func WorkerID(n int) string { return WorkerPrefix + strconv.Itoa(n) }
+
 // moments is how many stretches a run is cut into to be drawn.
 const moments = 60
 
@@ -196,7 +202,7 @@ type lifeWorker struct {
 }
 
 func newLifeWorker(run *lifecycle, n int, c *Conn, b *bodies) *lifeWorker {
-	claim := []byte(`{"limit":1,"worker_id":"Worker-` + strconv.Itoa(n) + `"}`)
+	claim := []byte(`{"limit":1,"worker_id":"` + WorkerID(n) + `"}`)
 	return &lifeWorker{run: run, conn: c, bodies: b, claim: claim, calls: NewCalls(run.calls.start)}
 }
 

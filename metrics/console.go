@@ -3,6 +3,7 @@ package metrics
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -10,8 +11,8 @@ import (
 	"time"
 )
 
-// The console's view: rates and quantiles of the last minute, one line at most
-// every ten seconds, written by the event that comes after.
+// The console's view: rates and quantiles of the last minute, one line or record at
+// most every ten seconds, written by the event that comes after.
 const (
 	consoleSlots    = 60 // of a second each
 	consoleInterval = 10 * time.Second
@@ -22,6 +23,7 @@ const (
 
 type console struct {
 	out io.Writer
+	log *slog.Logger // instead of out, if not nil
 	now func() time.Time
 
 	mu     sync.Mutex
@@ -42,8 +44,8 @@ type consoleSlot struct {
 	samples []float64
 }
 
-func newConsole(out io.Writer, now func() time.Time) *console {
-	return &console{out: out, now: now, groups: map[string]*consoleGroup{}}
+func newConsole(o Options) *console {
+	return &console{out: o.Console, log: o.ConsoleLog, now: o.Now, groups: map[string]*consoleGroup{}}
 }
 
 func (c *console) record(e *eventDefinition, seconds float64, labels []string) {
@@ -59,8 +61,28 @@ func (c *console) record(e *eventDefinition, seconds float64, labels []string) {
 	g.slot(now.Unix()).add(seconds)
 	if c.logged.IsZero() || now.Sub(c.logged) >= consoleInterval {
 		c.logged = now
-		fmt.Fprintln(c.out, c.line(now.Unix()))
+		c.write(c.rates(now.Unix()))
 	}
+}
+
+// consoleRate is what happened within the window.
+type consoleRate struct {
+	group     *consoleGroup
+	perSecond float64
+	quantiles [3]float64 // in seconds
+}
+
+func (c *console) write(rates []consoleRate) {
+	if c.log == nil {
+		fmt.Fprintln(c.out, consoleLine(rates))
+		return
+	}
+	perSecond, seconds := map[string]float64{}, map[string][3]float64{}
+	for _, r := range rates {
+		perSecond[r.group.event.counter+r.group.suffix] = r.perSecond
+		seconds[r.group.event.histogram+r.group.suffix] = r.quantiles
+	}
+	c.log.Info("metrics", "per_second", perSecond, "seconds_p50_p95_p99", seconds)
 }
 
 func labelSuffix(e *eventDefinition, labels []string) string {
@@ -88,10 +110,10 @@ func (s *consoleSlot) add(v float64) {
 	}
 }
 
-// line is the snapshot of everything that happened within the window. Groups
+// rates is the snapshot of everything that happened within the window. Groups
 // without an event in it are forgotten.
-func (c *console) line(now int64) string {
-	var entries []string
+func (c *console) rates(now int64) []consoleRate {
+	var rates []consoleRate
 	for key, g := range c.groups {
 		count, first, samples := g.window(now)
 		if count == 0 {
@@ -100,10 +122,18 @@ func (c *console) line(now int64) string {
 		}
 		elapsed := max(float64(now-first), consoleInterval.Seconds())
 		slices.Sort(samples)
+		rates = append(rates, consoleRate{g, float64(count) / elapsed, [3]float64{quantile(samples, .50), quantile(samples, .95), quantile(samples, .99)}})
+	}
+	return rates
+}
+
+func consoleLine(rates []consoleRate) string {
+	var entries []string
+	for _, r := range rates {
 		entries = append(entries,
-			fmt.Sprintf("%s%s=%.2f/s", g.event.counter, g.suffix, float64(count)/elapsed),
-			fmt.Sprintf("%s%s=%s,%s,%s", g.event.histogram, g.suffix,
-				shortSeconds(quantile(samples, .50)), shortSeconds(quantile(samples, .95)), shortSeconds(quantile(samples, .99))))
+			fmt.Sprintf("%s%s=%.2f/s", r.group.event.counter, r.group.suffix, r.perSecond),
+			fmt.Sprintf("%s%s=%s,%s,%s", r.group.event.histogram, r.group.suffix,
+				shortSeconds(r.quantiles[0]), shortSeconds(r.quantiles[1]), shortSeconds(r.quantiles[2])))
 	}
 	slices.Sort(entries)
 	return strings.Join(entries, "  ")

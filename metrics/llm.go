@@ -9,7 +9,7 @@ import (
 	"github.com/aglq/aglq/worker/llmproxy"
 )
 
-// LLM records what an LLM proxy does, in a registry of its own: a proxy answers
+// LLM records what an LLM proxy does, in a registry of its own too: a proxy answers
 // scrapes at its own address.
 type LLM struct {
 	recorder                         *Recorder
@@ -18,16 +18,21 @@ type LLM struct {
 	dropped                          prometheus.Counter
 }
 
-// NewLLM makes an LLM.
-func NewLLM() *LLM {
+// NewLLM makes an LLM, which the recorder of its process, nil for none, publishes too.
+func NewLLM(process *Recorder) *LLM {
 	r := New(Options{Prometheus: true})
-	return &LLM{
+	l := &LLM{
 		recorder: r,
 		requests: r.counter(llmRequests), outcomes: r.counter(llmOutcomes), tokens: r.counter(llmTokens),
 		cost:    r.counter(llmCost),
 		latency: r.histogram(llmLatency), ttft: r.histogram(llmFirstByte),
-		dropped: r.counter(llmDropped).WithLabelValues(),
 	}
+	dropped := r.counter(llmDropped)
+	l.dropped = dropped.WithLabelValues()
+	if process != nil {
+		process.registry.MustRegister(l.requests, l.outcomes, l.tokens, l.cost, l.latency, l.ttft, dropped)
+	}
+	return l
 }
 
 // Observe is for llmproxy.Options.

@@ -11,6 +11,7 @@ package metrics
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -29,6 +30,8 @@ type Options struct {
 	// Console, if not nil, gets a line of rates and quantiles now and then. A
 	// line is one Write.
 	Console io.Writer
+	// ConsoleLog, if not nil, gets the same as a record instead.
+	ConsoleLog *slog.Logger
 	// Now is the clock of the console's window; nil is time.Now.
 	Now func() time.Time
 }
@@ -56,8 +59,8 @@ func New(o Options) *Recorder {
 	}
 	r := &Recorder{options: o, registry: prometheus.NewRegistry()}
 	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if o.Console != nil {
-		r.console = newConsole(o.Console, o.Now)
+	if o.Console != nil || o.ConsoleLog != nil {
+		r.console = newConsole(o)
 	}
 	r.http = sync.OnceValue(func() *timers[httpLabels] { return newEvents[httpLabels](r, httpRequests) })
 	r.queue = sync.OnceValue(func() *Queue { return newQueue(r) })

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http/httptest"
 	"reflect"
 	"regexp"
@@ -140,6 +141,25 @@ func TestErrorClass(t *testing.T) {
 		if got := errorClass(c.err); got != c.want {
 			t.Errorf("class of %v is %s, want %s", c.err, got, c.want)
 		}
+	}
+}
+
+func TestConsoleRecord(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(1000, 0)
+	noTime := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{ReplaceAttr: noTime}))
+	r := New(Options{ConsoleLog: log, Now: func() time.Time { return now }})
+	r.HTTP("/b", "GET", 200, 5*time.Millisecond)
+	want := `{"level":"INFO","msg":"metrics","per_second":{"agl.http.total{path=/b,method=GET}":0.1},` +
+		`"seconds_p50_p95_p99":{"agl.http.latency{path=/b,method=GET}":[0.005,0.005,0.005]}}` + "\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -75,7 +75,7 @@ func everything(t *testing.T) *Recorder {
 
 // everyLLM is an LLM of which every series has a member.
 func everyLLM() *LLM {
-	l := NewLLM()
+	l := NewLLM(nil)
 	l.Observe(llmproxy.Observation{Model: "m", Status: 200, Outcome: "ok", PromptTokens: 1, Took: time.Second, FirstByte: time.Millisecond})
 	l.Dropped(1)
 	return l

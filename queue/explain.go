@@ -163,7 +163,7 @@ var whenever = math.Inf(1)
 func countWorkers(workers []*Worker, now float64) WorkerCount {
 	c := WorkerCount{Known: len(workers)}
 	for _, w := range workers {
-		if alive(w, now) {
+		if w.Alive(now) {
 			c.Alive++
 			if w.Status == WorkerBusy {
 				c.Busy++
@@ -171,11 +171,6 @@ func countWorkers(workers []*Worker, now float64) WorkerCount {
 		}
 	}
 	return c
-}
-
-func alive(w *Worker, now float64) bool {
-	seen := w.LastSeen()
-	return seen > 0 && now-seen <= WorkerSilence
 }
 
 // queued explains a rollout that waits to be claimed.

@@ -104,3 +104,9 @@ func (w *Worker) LastSeen() float64 {
 	}
 	return last
 }
+
+// Alive reports whether the worker was heard of within [WorkerSilence].
+func (w *Worker) Alive(now float64) bool {
+	seen := w.LastSeen()
+	return seen > 0 && now-seen <= WorkerSilence
+}

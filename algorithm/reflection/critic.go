@@ -44,7 +44,7 @@ const DefaultScore = 0.5
 func ParseEvaluation(text []byte) (Evaluation, error) {
 	v := child.Answer(text)
 	if v == nil {
-		return Evaluation{}, queue.Errorf(queue.Invalid, "an evaluation must be a JSON object: %.200s", text)
+		return Evaluation{}, queue.Errorf(queue.Invalid, "an evaluation must be a JSON object, not %.200q", text)
 	}
 	e := Evaluation{Score: DefaultScore}
 	for key, val := range v.Members() {
@@ -135,10 +135,18 @@ func ProgramCritic(command []string, timeout time.Duration) (Critic, error) {
 		case ctx.Err() != nil:
 			return Evaluation{}, context.Cause(ctx)
 		case !state.Success():
-			return Evaluation{}, fmt.Errorf("the critic ended with %s: %s", state, bytes.TrimSpace(stderr.Bytes()))
+			return Evaluation{}, fmt.Errorf("the critic ended with %s", lastWords(state, stderr.Bytes()))
 		}
 		return ParseEvaluation(stdout.Bytes())
 	}, nil
+}
+
+// lastWords is how a program ended, with what it said of it.
+func lastWords(state fmt.Stringer, stderr []byte) string {
+	if said := bytes.TrimSpace(stderr); len(said) > 0 {
+		return fmt.Sprintf("%s: %s", state, said)
+	}
+	return state.String()
 }
 
 // question asks a model for an evaluation.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/aglq/aglq/algorithm"
@@ -150,9 +151,10 @@ func Run(ctx context.Context, client *algorithm.Client, config Config) (Summary,
 	if err != nil {
 		return r.summary, err
 	}
-	w := client.Watch(algorithm.WatchOptions{Since: max(r.mark, r.Since), Once: r.Once, Want: func(rollout *queue.Rollout) bool {
-		return rollout.Metadata.Get(guardKey).IsNull()
-	}})
+	w := client.Watch(algorithm.WatchOptions{
+		Since: max(r.mark, r.Since), Once: r.Once, Waiting: r.waiting(),
+		Want: func(rollout *queue.Rollout) bool { return rollout.Metadata.Get(guardKey).IsNull() },
+	})
 	for result, err := range w.Results(ctx) {
 		if err == nil {
 			err = r.reflect(ctx, &result)
@@ -165,6 +167,17 @@ func Run(ctx context.Context, client *algorithm.Client, config Config) (Summary,
 		}
 	}
 	return r.summary, r.save(ctx, w.Watermark(), 0)
+}
+
+// waiting says, once, what has Run not end yet.
+func (r *reflector) waiting() func(oldest string, unfinished int) {
+	if !r.Once {
+		return nil
+	}
+	var once sync.Once
+	return func(oldest string, unfinished int) {
+		once.Do(func() { r.Logger.Info("waiting for rollouts to finish", "unfinished", unfinished, "oldest", oldest) })
+	}
 }
 
 // saveInterval is how often the watermark is stored: what comes after it is looked

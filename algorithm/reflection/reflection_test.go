@@ -448,6 +448,36 @@ func TestFilterAndErrors(t *testing.T) {
 	}
 }
 
+// TestWaitingIsTold cancels what a reflection says, once, that it waits for.
+func TestWaitingIsTold(t *testing.T) {
+	s := testagent.Store(t)
+	id := enqueue(t, s, "never claimed")[0]
+	var said strings.Builder
+	told := make(chan struct{})
+	log := slog.New(slog.NewTextHandler(writer(func(p []byte) (int, error) {
+		if strings.Contains(string(p), "waiting for rollouts to finish") {
+			close(told) // a second time panics
+		}
+		return said.Write(p)
+	}), nil))
+	go func() {
+		<-told
+		if _, err := s.UpdateRollout(context.Background(), id, queue.RolloutUpdate{Status: queue.Set(queue.RolloutCancelled)}); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := Run(t.Context(), newClient(s), Config{Critic: judge(new(atomic.Int64)), Once: true, Logger: log}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "unfinished=1 oldest=" + id; !strings.Contains(said.String(), want) {
+		t.Errorf("said %s, want %s", &said, want)
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
 func TestCritics(t *testing.T) {
 	r := &algorithm.Result{Rollout: queue.Rollout{RolloutID: "ro-1", Input: rawjson.Value(`"x"`), Config: queue.DefaultConfig()}}
 	for script, want := range map[string]string{
@@ -457,6 +487,7 @@ func TestCritics(t *testing.T) {
 		`echo nonsense`:        "must be a JSON object",
 		`true`:                 "must be a JSON object",
 		`echo why >&2; exit 3`: "exit status 3: why",
+		`exit 3`:               "the critic ended with exit status 3",
 	} {
 		critic, err := ProgramCritic([]string{"sh", "-c", script}, time.Minute)
 		if err != nil {
@@ -467,7 +498,7 @@ func TestCritics(t *testing.T) {
 		if err != nil {
 			got = err.Error()
 		}
-		if !strings.Contains(got, want) {
+		if !strings.Contains(got, want) || strings.HasSuffix(got, ": ") {
 			t.Errorf("%s: %s, want %s", script, got, want)
 		}
 	}

@@ -88,15 +88,28 @@ type Comparison struct {
 
 // WriteText prints a table.
 func (c *Comparison) WriteText(w io.Writer) error {
-	fmt.Fprintf(w, "medians of %d rounds; RSS after the same number of rollouts\n", c.Rounds)
+	rounds := fmt.Sprintf("medians of %d rounds", c.Rounds)
+	if c.Rounds == 1 {
+		rounds = "one round"
+	}
+	fmt.Fprintln(w, rounds+"; RSS after the same number of rollouts")
 	_, err := fmt.Fprintf(w, "%-10s %-24s %10s %15s %8s %9s %9s %8s %8s %9s %8s\n",
 		"store", "workload", "median/s", "spread", "of ref.", "of ceil.", "CPU ms/r", "db ms/r", "of ref.", "RSS MiB", "of ref.")
 	for _, r := range c.Rows {
 		spread := fmt.Sprintf("%.1f-%.1f", slices.Min(r.Rates), slices.Max(r.Rates))
-		_, err = fmt.Fprintf(w, "%-10s %-24s %10.1f %15s %7.2fx %8.1f%% %9.3f %8.3f %7.2fx %9.1f %7.2fx\n", r.Store, r.Workload, r.Median, spread,
-			r.OfReference, 100*r.OfCeiling, r.CPU, r.DatabaseCPU, r.CPUOf, float64(r.PeakRSS)/(1<<20), r.RSSOf)
+		_, err = fmt.Fprintf(w, "%-10s %-24s %10.1f %15s %8s %9s %9.3f %8.3f %8s %9.1f %8s\n", r.Store, r.Workload, r.Median, spread,
+			related("%.2fx", r.OfReference), related("%.1f%%", 100*r.OfCeiling), r.CPU, r.DatabaseCPU, related("%.2fx", r.CPUOf),
+			float64(r.PeakRSS)/(1<<20), related("%.2fx", r.RSSOf))
 	}
 	return err
+}
+
+// related is a ratio; 0 has nothing to relate to.
+func related(format string, ratio float64) string {
+	if ratio == 0 {
+		return "-"
+	}
+	return fmt.Sprintf(format, ratio)
 }
 
 // Drawn are the runs to draw, the last round of each. The ceiling is left out: it

@@ -141,6 +141,10 @@ func TestRunComparesScenarios(t *testing.T) {
 	if r := result.Rows[0]; len(result.Rows) != 1 || r.OfCeiling <= 0 || r.OfReference != 0 || r.RSSPerRollout <= 0 {
 		t.Errorf("%+v", r)
 	}
+	var text bytes.Buffer
+	if err := result.WriteText(&text); err != nil || !strings.HasPrefix(text.String(), "one round; ") || strings.Contains(text.String(), "0.00x") {
+		t.Errorf("text %q, error %v", text.String(), err)
+	}
 }
 
 func TestRunFailsOnADoubledRollout(t *testing.T) {

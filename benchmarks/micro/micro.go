@@ -26,6 +26,9 @@ type Mode struct {
 	operate    func(*caller, int) error
 }
 
+// NeedsStore tells whether the mode makes calls.
+func (m Mode) NeedsStore() bool { return m.operate != nil }
+
 // Modes are all of them.
 var Modes = []Mode{
 	{"worker", "heartbeats of 1024 workers", 1024, 10_240, nil, (*caller).heartbeat},
@@ -113,7 +116,7 @@ func Run(ctx context.Context, m Mode, o Options) (*Result, error) {
 	r := &run{opts: o, ops: scaled(m.Operations), start: time.Now()}
 	r.calls = benchmarks.NewCalls(r.start)
 	callers := min(cmp.Or(o.Callers, scaled(m.Callers)), r.ops)
-	if m.operate == nil {
+	if !m.NeedsStore() {
 		callers = 1
 		if err := observe(ctx, r.ops); err != nil {
 			return nil, err

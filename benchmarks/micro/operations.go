@@ -90,12 +90,12 @@ func (r *run) enqueue() error {
 
 func (c *caller) heartbeat(op int) error {
 	body := append([]byte(`{"heartbeat_stats":`), benchmarks.Snapshot()...)
-	_, err := c.call("update worker", 200, "/workers/Worker-"+strconv.Itoa(op%workerIDs), append(body, '}'))
+	_, err := c.call("update worker", 200, "/workers/"+benchmarks.WorkerID(op%workerIDs), append(body, '}'))
 	return err
 }
 
 func (c *caller) dequeueEmpty(op int) error {
-	answer, err := c.call("claim", 200, "/queues/rollouts/dequeue", fmt.Appendf(nil, `{"limit":1,"worker_id":"Worker-%d"}`, op%workerIDs))
+	answer, err := c.call("claim", 200, "/queues/rollouts/dequeue", fmt.Appendf(nil, `{"limit":1,"worker_id":%q}`, benchmarks.WorkerID(op%workerIDs)))
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (c *caller) claim(body []byte) (queue.AttemptRef, error) {
 }
 
 func (c *caller) dequeueUpdate(op int) error {
-	ref, err := c.claim(fmt.Appendf(nil, `{"limit":1,"worker_id":"Worker-%d"}`, c.n))
+	ref, err := c.claim(fmt.Appendf(nil, `{"limit":1,"worker_id":%q}`, benchmarks.WorkerID(c.n)))
 	if err != nil {
 		return err
 	}

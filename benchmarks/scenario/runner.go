@@ -92,9 +92,9 @@ type claimed struct {
 
 // claim asks for a task, nil when there is none, and tells how long that took.
 func (r *runner) claim() (*claimed, time.Duration, error) {
-	name, body := "claim", fmt.Appendf(nil, `{"limit":1,"worker_id":"Worker-%d"}`, r.n)
+	name, body := "claim", fmt.Appendf(nil, `{"limit":1,"worker_id":%q}`, benchmarks.WorkerID(r.n))
 	if r.run.opts.Client == Native {
-		name, body = waitingClaim, fmt.Appendf(nil, `{"limit":1,"worker_id":"Worker-%d","wait_seconds":%d}`, r.n, longPoll/time.Second)
+		name, body = waitingClaim, fmt.Appendf(nil, `{"limit":1,"worker_id":%q,"wait_seconds":%d}`, benchmarks.WorkerID(r.n), longPoll/time.Second)
 	}
 	var got []claimed
 	began := time.Now()
@@ -107,7 +107,7 @@ func (r *runner) claim() (*claimed, time.Duration, error) {
 		return nil, 0, fmt.Errorf("a claim of 1 answered with %d rollouts", len(got))
 	}
 	if _, twice := r.run.claims.LoadOrStore(c.ID, r.n); twice || c.Attempt.Sequence != 1 {
-		return nil, 0, fmt.Errorf("rollout %s was doubled: Worker-%d got attempt %d of it", c.ID, r.n, c.Attempt.Sequence)
+		return nil, 0, fmt.Errorf("rollout %s was doubled: %s got attempt %d of it", c.ID, benchmarks.WorkerID(r.n), c.Attempt.Sequence)
 	}
 	r.s.calls.NoteWait(queueWait, time.Duration((c.Attempt.Start-c.Start)*1e9))
 	return c, 0, nil
@@ -191,7 +191,7 @@ func (r *runner) flush() error {
 		return fmt.Errorf("storing spans answered %d: %.300q", status, answer)
 	}
 	if r.run.opts.DebugSpans {
-		r.run.opts.Log(fmt.Sprintf("Worker-%d sent %d spans of %s, %d bytes", r.n, len(r.kept), r.kept[0].RolloutID, len(r.body)))
+		r.run.opts.Log(fmt.Sprintf("%s sent %d spans of %s, %d bytes", benchmarks.WorkerID(r.n), len(r.kept), r.kept[0].RolloutID, len(r.body)))
 	}
 	return nil
 }
@@ -226,7 +226,7 @@ func (r *run) beat(ctx context.Context) error {
 	tick := time.NewTicker(heartbeatEvery / time.Duration(r.opts.Runners))
 	defer tick.Stop()
 	for n := 0; ; n = (n + 1) % r.opts.Runners {
-		if _, err := s.call("heartbeat", 200, "POST", fmt.Sprintf("/workers/Worker-%d", n), body); err != nil {
+		if _, err := s.call("heartbeat", 200, "POST", "/workers/"+benchmarks.WorkerID(n), body); err != nil {
 			return err
 		}
 		select {

@@ -80,10 +80,10 @@ func (a *app) baseline(ctx context.Context, cmd *cli.Command) error {
 		config.MaxQueueLength = -1 // 0 would be the default
 	}
 	var err error
-	if config.Train, err = a.loadTasks(cmd.String("train")); err != nil {
+	if config.Train, err = a.loadTasks(ctx, cmd.String("train")); err != nil {
 		return err
 	}
-	if config.Val, err = a.loadTasks(cmd.String("val")); err != nil {
+	if config.Val, err = a.loadTasks(ctx, cmd.String("val")); err != nil {
 		return err
 	}
 	if path := cmd.String("resources"); path != "" {
@@ -111,12 +111,12 @@ func (a *app) baseline(ctx context.Context, cmd *cli.Command) error {
 }
 
 // loadTasks reads a task file of an algorithm; "" is none.
-func (a *app) loadTasks(name string) ([]algorithm.Task, error) {
+func (a *app) loadTasks(ctx context.Context, name string) ([]algorithm.Task, error) {
 	if name == "" {
 		return nil, nil
 	}
 	var tasks []algorithm.Task
-	for req, err := range a.taskFile(name).tasks(queue.Request{}) {
+	for req, err := range a.taskFile(name).tasks(ctx, queue.Request{}, nil) {
 		if err != nil {
 			return nil, err
 		}

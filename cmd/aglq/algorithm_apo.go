@@ -104,10 +104,10 @@ func (a *app) apo(ctx context.Context, cmd *cli.Command) error {
 		SkipInitialValidation: cmd.Bool("skip-initial-validation"), Seed: cmd.Uint64("seed"), Rollout: rolloutConfig(cmd), Logger: log,
 	}
 	var err error
-	if config.Train, err = a.loadTasks(cmd.String("train")); err != nil {
+	if config.Train, err = a.loadTasks(ctx, cmd.String("train")); err != nil {
 		return err
 	}
-	if config.Val, err = a.loadTasks(cmd.String("val")); err != nil {
+	if config.Val, err = a.loadTasks(ctx, cmd.String("val")); err != nil {
 		return err
 	}
 	if out := cmd.String("out"); out != "" {

@@ -76,7 +76,7 @@ func (a *app) reflect(ctx context.Context, cmd *cli.Command) error {
 	if config.Where, err = compileWhere(cmd.String("where")); err != nil {
 		return err
 	}
-	if config.Val, err = a.loadTasks(cmd.String("val")); err != nil {
+	if config.Val, err = a.loadTasks(ctx, cmd.String("val")); err != nil {
 		return err
 	}
 	halt, err := a.serveMetrics(cmd, config.Logger)

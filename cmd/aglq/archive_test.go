@@ -165,4 +165,8 @@ func TestArchiveUsage(t *testing.T) {
 		_, log := ran(t, 2, strings.Fields(c.line)...)
 		contains(t, log, c.want)
 	}
+	for _, command := range []string{"export", "import"} {
+		_, log := ran(t, 1, command, "--store-url", "http://127.0.0.1:1", t.TempDir())
+		contains(t, log, "is a directory")
+	}
 }

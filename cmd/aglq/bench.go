@@ -7,8 +7,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/aglq/aglq/benchmarks"
+	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/client"
 )
 
 func (a *app) benchCommand() *cli.Command {
@@ -55,6 +60,37 @@ func (a *app) showOutcome(cmd *cli.Command, found outcome) error {
 		return err
 	}
 	return os.WriteFile(file, text, 0o666)
+}
+
+// needsUnused ends the description of a command that checks its store by unused.
+const needsUnused = "\nThe store has to be unused: one with rollouts that have not ended, or with workers, is refused."
+
+// unused refuses a store that somebody works with: a benchmark would claim their
+// tasks, and they its own. Workers of earlier benchmarks do not count.
+func unused(ctx context.Context, url string) error {
+	s := client.New(url, client.Options{})
+	defer s.Close()
+	const instead = "measure a store of its own (aglq store --partition-id), to which no worker is attached"
+	open, err := s.Rollouts(ctx, queue.RolloutQuery{Statuses: unfinishedStatuses, Paging: queue.Paging{Limit: 1}})
+	if err != nil {
+		return fmt.Errorf("asking the store what it holds: %w", err)
+	}
+	if len(open.Items) > 0 {
+		return fmt.Errorf("the store %s holds rollouts that have not ended, such as %s, and the benchmark would claim what is queued: "+
+			"%s, or cancel them if they are of no use (aglq cancel)", url, open.Items[0].RolloutID, instead)
+	}
+	workers, err := s.Workers(ctx, queue.WorkerQuery{Paging: queue.All})
+	if err != nil {
+		return fmt.Errorf("asking the store for its workers: %w", err)
+	}
+	now := queue.Seconds(time.Now())
+	for _, w := range workers.Items {
+		if w.Alive(now) && !strings.HasPrefix(w.WorkerID, benchmarks.WorkerPrefix) {
+			return fmt.Errorf("worker %s is attached to the store %s, or was %.0f s ago, and would claim what the benchmark enqueues: %s",
+				w.WorkerID, url, max(0, now-w.LastSeen()), instead)
+		}
+	}
+	return nil
 }
 
 // progress tells on standard error what is being measured.

@@ -16,7 +16,8 @@ func (a *app) benchCompareCommand() *cli.Command {
 		Name: "compare", Usage: "start two stores in turn, A B A B, and set them in relation",
 		Description: "A CMD is a line for the shell that serves a store; {port}, {mongo} and {database} in it stand for a free port, the URI of\n" +
 			"a mongod that is started for it, and a new name. The workload is whole lives of rollouts, beside a handler that only repeats\n" +
-			"recorded answers (the ceiling), or with --preset a scenario. It fails when a rollout or a span is lost or comes twice.",
+			"recorded answers (the ceiling), or with --preset a scenario. It fails when a rollout or a span is lost or comes twice.\n" +
+			"The ceiling is in the table and not in the --plot: beside it every store would be a flat line.",
 		Flags: flags(
 			[]cli.Flag{
 				&cli.StringFlag{Name: "reference", Usage: "`CMD` of the store that the other is set in relation to; none leaves it out"},

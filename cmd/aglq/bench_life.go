@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -14,7 +15,7 @@ import (
 func (a *app) benchLifeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "life", Usage: "drive whole lives of rollouts: enqueue, claim, spans, finish, wait, query",
-		Description: "It fails when a rollout is claimed twice, or when one, or a span, is missing at the end.",
+		Description: "It fails when a rollout is claimed twice, or when one, or a span, is missing at the end." + needsUnused,
 		Flags: flags(
 			[]cli.Flag{
 				storeURLFlag(),
@@ -23,7 +24,7 @@ func (a *app) benchLifeCommand() *cli.Command {
 			},
 			lifeFlags(), []cli.Flag{plotFlag(), figuresFlag()}),
 		Action: a.action(func(ctx context.Context, cmd *cli.Command) error {
-			url, err := onlyStoreURL(cmd)
+			url, err := unusedStoreURL(ctx, cmd)
 			if err != nil {
 				return err
 			}
@@ -49,9 +50,19 @@ func onlyStoreURL(cmd *cli.Command) (string, error) {
 	return storeURL(cmd)
 }
 
+// unusedStoreURL is onlyStoreURL of a store that nobody uses.
+func unusedStoreURL(ctx context.Context, cmd *cli.Command) (string, error) {
+	url, err := onlyStoreURL(cmd)
+	if err != nil {
+		return "", err
+	}
+	return url, unused(ctx, url)
+}
+
 func (a *app) benchGrowthCommand() *cli.Command {
 	return &cli.Command{
 		Name: "growth", Usage: "compare the latencies of an empty store with those of the same store when it is full",
+		Description: strings.TrimSpace(needsUnused),
 		Flags: []cli.Flag{
 			storeURLFlag(),
 			&cli.IntFlag{Name: "queued", Value: 100_000, Validator: aCount, Usage: "`NUMBER` of rollouts to queue"},
@@ -60,7 +71,7 @@ func (a *app) benchGrowthCommand() *cli.Command {
 			figuresFlag(),
 		},
 		Action: a.action(func(ctx context.Context, cmd *cli.Command) error {
-			url, err := onlyStoreURL(cmd)
+			url, err := unusedStoreURL(ctx, cmd)
 			if err != nil {
 				return err
 			}

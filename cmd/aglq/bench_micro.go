@@ -19,7 +19,7 @@ func (a *app) benchMicroCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "micro", ArgsUsage: "MODE", Usage: "measure one kind of call",
-		Description: about + "\n\nThe exit status is 1 when an operation failed.",
+		Description: about + "\n\nThe exit status is 1 when an operation failed." + needsUnused,
 		Flags: []cli.Flag{
 			storeURLFlag(), summaryFileFlag("the line of summary"),
 			&cli.StringFlag{
@@ -57,6 +57,11 @@ func (a *app) benchMicro(ctx context.Context, cmd *cli.Command) error {
 	url, err := storeURL(cmd)
 	if err != nil {
 		return err
+	}
+	if mode.NeedsStore() {
+		if err := unused(ctx, url); err != nil {
+			return err
+		}
 	}
 	result, err := micro.Run(ctx, mode, micro.Options{
 		StoreURL: url, Kept: cmd.String("client") == string(scenario.Native), Scale: cmd.Float("scale"), Callers: cmd.Int("callers"),

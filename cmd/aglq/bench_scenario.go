@@ -20,7 +20,7 @@ func (a *app) benchScenarioCommand() *cli.Command {
 	return &cli.Command{
 		Name: "scenario", Usage: "drive a store as a training run does: an algorithm and many runners",
 		Description: "The presets are the workloads of the reference's continuous benchmark: " + strings.Join(presetNames(), ", ") + ".\n" +
-			"An option that is given wins over the preset. It fails when a rollout or a span is lost or comes twice.",
+			"An option that is given wins over the preset. It fails when a rollout or a span is lost or comes twice." + needsUnused,
 		Flags: flags(
 			[]cli.Flag{
 				storeURLFlag(),
@@ -131,6 +131,9 @@ func (a *app) benchScenario(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	if o.Limit, err = timeLimit(cmd); err != nil {
+		return err
+	}
+	if err := unused(ctx, o.StoreURL); err != nil {
 		return err
 	}
 	o.PIDs, o.Debug, o.DebugSpans, o.Log = cmd.IntSlice("pid"), cmd.Bool("debug"), cmd.Bool("debug-otel"), a.progress

@@ -25,16 +25,18 @@ func (a *app) enqueueCommand() *cli.Command {
 			}
 			file, base := a.taskFile(name), baseRequest(cmd)
 			if file.again {
-				if _, err := file.check(base); err != nil {
+				if _, err := file.check(ctx, base); err != nil {
 					return err
 				}
 			}
 			return a.withStore(cmd, func(s *client.Client) error {
 				out := bufio.NewWriter(a.stdout)
-				n, err := enqueue(ctx, s, file.tasks(base), func(id string) { fmt.Fprintln(out, id) })
-				if flushed := out.Flush(); err == nil {
-					err = flushed
-				}
+				n, err := enqueue(ctx, s, file, base, func(rollouts []queue.Rollout) error {
+					for i := range rollouts {
+						fmt.Fprintln(out, rollouts[i].RolloutID)
+					}
+					return out.Flush()
+				})
 				if err != nil && n > 0 {
 					return fmt.Errorf("%w (%d tasks are enqueued)", err, n)
 				}

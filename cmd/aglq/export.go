@@ -96,6 +96,9 @@ func (a *app) export(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory; name the file to write", name)
+	}
 	write := func(w io.Writer) (archive.Counts, error) { return a.exportStore(ctx, cmd, w) }
 	if direct {
 		write = func(w io.Writer) (archive.Counts, error) { return a.exportDatabase(ctx, cmd, w) }

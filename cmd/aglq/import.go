@@ -114,7 +114,15 @@ func (a *app) importSource(ctx context.Context, cmd *cli.Command) (*importFrom, 
 		return nil, err
 	}
 	if name == "-" {
-		return readArchive(a.stdin, func() {})
+		return readArchive(readAhead(ctx, a.standardInput, nil), func() {})
+	}
+	switch info, err := os.Stat(name); {
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a directory; give the file that aglq export has written", name)
+	case !info.Mode().IsRegular():
+		return readArchive(readAhead(ctx, func() (io.ReadCloser, error) { return os.Open(name) }, nil), func() {})
 	}
 	file, err := os.Open(name)
 	if err != nil {
@@ -127,16 +135,12 @@ func (a *app) importSource(ctx context.Context, cmd *cli.Command) (*importFrom, 
 	return readArchive(file, func() { file.Close() })
 }
 
-// checkArchive reads a file to its end, if it can be read twice.
+// checkArchive reads a file to its end and goes back to its start.
 func checkArchive(file *os.File) error {
-	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return err
-	}
 	if _, err := archive.Check(file); err != nil {
 		return err
 	}
-	_, err = file.Seek(0, io.SeekStart)
+	_, err := file.Seek(0, io.SeekStart)
 	return err
 }
 

@@ -100,7 +100,7 @@ func (j *job) enqueue(ctx context.Context) error {
 	c := algorithm.New(j.store, algorithm.Options{Observer: j.observer})
 	var tasks []algorithm.Task
 	var common queue.Request
-	for req, err := range j.file.tasks(j.base) {
+	for req, err := range j.file.tasks(ctx, j.base, nil) {
 		if err != nil {
 			return err
 		}

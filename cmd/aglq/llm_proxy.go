@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	defaultLLMPort = 4748
+	defaultLLMPort = 4749 // 4748 is that of aglq prometheus
 	// llmPrefix is before the names of the proxy's options in aglq run.
 	llmPrefix = "llm-"
 )
@@ -153,7 +153,7 @@ func (a *app) llmProxy(ctx context.Context, cmd *cli.Command) error {
 	}
 	o.Keys, o.AdminKeys = cmd.StringSlice("key"), cmd.StringSlice("admin-key")
 	o.DrainTimeout = max(cmd.Duration("drain-timeout"), time.Millisecond)
-	proxy, err := a.startLLMProxy(ctx, s, o, cmd.String("host"), cmd.Int("port"), a.logger(cmd).of("llm-proxy"))
+	proxy, err := a.startLLMProxy(ctx, s, o, cmd.String("host"), cmd.Int("port"), nil, a.logger(cmd).of("llm-proxy"))
 	if err != nil {
 		return err
 	}
@@ -215,11 +215,12 @@ type llmServer struct {
 	ended chan error // the outcome of serving
 }
 
-// startLLMProxy serves a proxy until ctx ends or it is closed.
+// startLLMProxy serves a proxy until ctx ends or it is closed. Process, nil for none,
+// publishes its metrics besides.
 func (a *app) startLLMProxy(
-	ctx context.Context, s queue.Store, o llmproxy.Options, host string, port int, log *slog.Logger,
+	ctx context.Context, s queue.Store, o llmproxy.Options, host string, port int, process *metrics.Recorder, log *slog.Logger,
 ) (*llmServer, error) {
-	recorder := metrics.NewLLM()
+	recorder := metrics.NewLLM(process)
 	o.Observe, o.Dropped, o.Metrics, o.Logger = recorder.Observe, recorder.Dropped, recorder.Handler(), log
 	proxy, err := llmproxy.New(s, o)
 	if err != nil {

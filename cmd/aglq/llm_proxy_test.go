@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -48,6 +50,27 @@ func TestRunWithLLMProxy(t *testing.T) {
 			t.Errorf("no %s among the spans:\n%s", want, spans)
 		}
 	}
+}
+
+// TestRunPublishesLLMMetrics scrapes a run that has a proxy, while its agent waits.
+func TestRunPublishesLLMMetrics(t *testing.T) {
+	t.Parallel()
+	upstream := httptest.NewServer(fakellm.New(nil))
+	defer upstream.Close()
+	end := filepath.Join(t.TempDir(), "end")
+	p := start(t, nil, "run", "--tasks", write(t, "tasks.jsonl", `{"input": "say this"}`+"\n"), "--llm-upstream", upstream.URL+"/v1",
+		"--tracker", "prometheus", "--metrics-addr", "127.0.0.1:0",
+		"--", "sh", "-c", `python3 -c "$1"; until [ -e "$2" ]; do sleep 0.05; done; echo 1`, "sh", caller, end)
+	for _, url := range []string{p.url(), p.metricsURL()} {
+		until(t, "the call at "+url, func() bool {
+			_, text := get(t, url+"/metrics")
+			return strings.Contains(text, "aglq_llm_requests_total{") && strings.Contains(text, "aglq_llm_spans_dropped_total 0")
+		})
+	}
+	if err := os.WriteFile(end, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	p.exit(0)
 }
 
 // An agent of another machine is told an address of this one, and the key that the

@@ -164,6 +164,9 @@ func (a *app) action(do func(ctx context.Context, cmd *cli.Command) error) cli.A
 		if a.agentGiven && !slices.Contains(starters, cmd.Name) {
 			return usagef(cmd, "%s starts no agent: remove what follows --", cmd.Name)
 		}
+		if slices.Contains(cmd.Args().Slice(), "") {
+			return usagef(cmd, "one of the words after the options is empty: is a variable of the shell not set?")
+		}
 		a.started = true
 		return do(ctx, cmd)
 	}

@@ -73,9 +73,18 @@ func cleanEnv(more ...string) []string {
 // start runs aglq with a command line; it is killed at the end of the test.
 func start(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
+	return startReading(t, nil, env, args...)
+}
+
+// startReading is start with a standard input.
+func startReading(t testing.TB, stdin *os.File, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: exec.Command("aglq", args...), log: &watched{}, out: &watched{}, done: make(chan struct{})}
 	p.cmd.Env = cleanEnv(env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.log
+	if stdin != nil {
+		p.cmd.Stdin = stdin
+	}
 	p.cmd.WaitDelay = patience
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

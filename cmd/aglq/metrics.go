@@ -52,10 +52,14 @@ func (a *app) recorder(cmd *cli.Command) *metrics.Recorder {
 		case "prometheus":
 			o.Prometheus = true
 		case "console":
-			o.Console = a.stderr
+			if cmd.String("log-format") == "json" {
+				o.ConsoleLog = slog.New(a.logger(cmd).handler).With("part", "metrics") // asked for, whatever the level
+			} else {
+				o.Console = a.stderr
+			}
 		}
 	}
-	if o.Prometheus || o.Console != nil {
+	if o.Prometheus || o.Console != nil || o.ConsoleLog != nil {
 		a.metrics = metrics.New(o)
 	}
 	return a.metrics

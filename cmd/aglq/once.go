@@ -63,7 +63,7 @@ func (a *app) once(ctx context.Context, cmd *cli.Command) (err error) {
 	if err := checkOnce(cmd); err != nil {
 		return err
 	}
-	req, err := a.onceRequest(cmd)
+	req, err := a.onceRequest(ctx, cmd)
 	if err != nil {
 		return err
 	}
@@ -126,14 +126,14 @@ func (a *app) step(ctx context.Context, cmd *cli.Command, s queue.Store, url str
 	return err
 }
 
-func (a *app) onceRequest(cmd *cli.Command) (queue.Request, error) {
+func (a *app) onceRequest(ctx context.Context, cmd *cli.Command) (queue.Request, error) {
 	text := []byte(cmd.String("input"))
 	var err error
 	switch file, isFile := strings.CutPrefix(cmd.String("input"), "@"); {
 	case len(text) == 0:
 		return queue.Request{}, usagef(cmd, "--once needs a task: --input '{…}', --input @FILE, or --input - for standard input")
 	case string(text) == "-":
-		text, err = readAtMost(a.stdin, maxTaskBytes)
+		text, err = readAtMost(readAhead(ctx, a.standardInput, nil), maxTaskBytes)
 	case isFile:
 		text, err = readFileAtMost(file, maxTaskBytes)
 	}

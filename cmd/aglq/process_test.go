@@ -104,6 +104,12 @@ func TestStoreTrackers(t *testing.T) {
 		}
 	}
 	p.logged("agl.http.total{path=")
+	p = start(t, nil, "run", "--tracker", "console", "--log-format", "json", "--log-level", "WARNING",
+		"--tasks", write(t, "tasks.jsonl", tasks(1)), "--", "echo", "1")
+	p.exit(0)
+	if text := p.log.String(); !strings.Contains(text, `"msg":"metrics","part":"metrics","per_second":{"agl.`) {
+		t.Errorf("said: %s", text)
+	}
 }
 
 // TestWorkerDrains ends a worker in the middle of a task, which must end well.

@@ -97,7 +97,7 @@ func rolloutFilterFlags() []cli.Flag {
 			Name: "mode", Validator: eachOneOf(modes...),
 			Usage: "only those with one of these `MODE`s: " + orList(modes),
 		},
-		&cli.StringFlag{Name: "id-contains", Usage: "only those whose id contains `TEXT`"},
+		&cli.StringFlag{Name: "id-contains", Validator: notEmpty, Usage: "only those whose id contains `TEXT`"},
 	}
 }
 

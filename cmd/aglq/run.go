@@ -78,7 +78,7 @@ func rolesOf(cmd *cli.Command) roles {
 
 func (a *app) run(ctx context.Context, cmd *cli.Command) error {
 	roles := rolesOf(cmd)
-	if err := a.checkRun(cmd, roles); err != nil {
+	if err := a.checkRun(ctx, cmd, roles); err != nil {
 		return err
 	}
 	logs := a.logger(cmd)
@@ -114,7 +114,7 @@ func (a *app) run(ctx context.Context, cmd *cli.Command) error {
 }
 
 // checkRun refuses command lines that cannot work, before anything is started.
-func (a *app) checkRun(cmd *cli.Command, roles roles) error {
+func (a *app) checkRun(ctx context.Context, cmd *cli.Command, roles roles) error {
 	if cmd.Args().Present() {
 		return usagef(cmd, "%q is not expected here: tasks are given by --tasks, the agent's command after --", cmd.Args().First())
 	}
@@ -142,7 +142,7 @@ func (a *app) checkRun(cmd *cli.Command, roles roles) error {
 	if !file.again {
 		return nil
 	}
-	n, err := file.check(baseRequest(cmd))
+	n, err := file.check(ctx, baseRequest(cmd))
 	if err == nil && n == 0 {
 		err = fmt.Errorf("%s has no tasks: give one a line", file.name)
 	}
@@ -212,7 +212,7 @@ func (a *app) runRoles(
 		key = rand.Text()
 		o.Keys = []string{key}
 	}
-	llm, err := a.startLLMProxy(a.signals.hard, workersOwn, o, host, cmd.Int(llmPrefix+"port"), logs.of("llm-proxy"))
+	llm, err := a.startLLMProxy(a.signals.hard, workersOwn, o, host, cmd.Int(llmPrefix+"port"), a.recorder(cmd), logs.of("llm-proxy"))
 	if err != nil {
 		return err
 	}

@@ -24,14 +24,14 @@ const maxTaskBytes = 64 << 20
 type taskFile struct {
 	name string
 	open func() (io.ReadCloser, error)
-	// again tells that the file can be read more than once.
+	// again tells that the file can be read more than once, and never waits.
 	again bool
 }
 
 // taskFile is the file of that name; "-" is standard input.
 func (a *app) taskFile(name string) taskFile {
 	if name == "-" {
-		return taskFile{"standard input", func() (io.ReadCloser, error) { return io.NopCloser(a.stdin), nil }, false}
+		return taskFile{"standard input", a.standardInput, false}
 	}
 	info, err := os.Stat(name)
 	// What is not there is looked at first too: its error comes before any work.
@@ -39,10 +39,13 @@ func (a *app) taskFile(name string) taskFile {
 	return taskFile{name, func() (io.ReadCloser, error) { return os.Open(name) }, again}
 }
 
-// tasks reads the file line by line. An error, which ends it, names the line.
-func (f taskFile) tasks(base queue.Request) iter.Seq2[queue.Request, error] {
+// tasks reads the file line by line. An error, which ends it, names the line; the end
+// of ctx is one too. Waits, which may be nil, is called when more has yet to come.
+func (f taskFile) tasks(ctx context.Context, base queue.Request, waits func()) iter.Seq2[queue.Request, error] {
 	return func(yield func(queue.Request, error) bool) {
-		file, err := f.open()
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		file, err := f.reader(ctx, waits)
 		if err != nil {
 			yield(queue.Request{}, err)
 			return
@@ -50,7 +53,7 @@ func (f taskFile) tasks(base queue.Request) iter.Seq2[queue.Request, error] {
 		defer file.Close()
 		lines := bufio.NewScanner(file)
 		lines.Buffer(make([]byte, 0, 1<<16), maxTaskBytes)
-		for n := 1; lines.Scan(); n++ {
+		for n := 1; lines.Scan() && lines.Err() == nil; n++ { // with an error comes half a line
 			line := bytes.TrimSpace(lines.Bytes())
 			if len(line) == 0 {
 				continue
@@ -63,17 +66,28 @@ func (f taskFile) tasks(base queue.Request) iter.Seq2[queue.Request, error] {
 				return
 			}
 		}
-		if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		switch err := lines.Err(); {
+		case err == nil:
+		case errors.Is(err, bufio.ErrTooLong):
 			yield(queue.Request{}, fmt.Errorf("%s: a line is longer than %d MiB; a task is one line", f.name, maxTaskBytes>>20))
-		} else if err != nil {
+		case ctx.Err() != nil:
+			yield(queue.Request{}, err)
+		default:
 			yield(queue.Request{}, fmt.Errorf("reading %s: %w", f.name, err))
 		}
 	}
 }
 
+func (f taskFile) reader(ctx context.Context, waits func()) (io.ReadCloser, error) {
+	if f.again {
+		return f.open()
+	}
+	return io.NopCloser(readAhead(ctx, f.open, waits)), nil
+}
+
 // check reads the whole file and reports the first thing that is wrong with it.
-func (f taskFile) check(base queue.Request) (count int, err error) {
-	for _, err := range f.tasks(base) {
+func (f taskFile) check(ctx context.Context, base queue.Request) (count int, err error) {
+	for _, err := range f.tasks(ctx, base, nil) {
 		if err != nil {
 			return count, err
 		}
@@ -174,8 +188,13 @@ type enqueuer interface {
 	Enqueue(ctx context.Context, reqs []queue.Request) ([]queue.Rollout, error)
 }
 
-// enqueue streams tasks into the store and tells each rollout's id.
-func enqueue(ctx context.Context, s enqueuer, tasks iter.Seq2[queue.Request, error], told func(id string)) (n int, err error) {
+// enqueue streams tasks into the store, in batches that end where more has yet to come,
+// and tells of the rollouts of each.
+func enqueue(
+	ctx context.Context, s enqueuer, file taskFile, base queue.Request, told func([]queue.Rollout) error,
+) (n int, err error) {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	var batch []queue.Request
 	size := 0
 	flush := func() error {
@@ -183,19 +202,24 @@ func enqueue(ctx context.Context, s enqueuer, tasks iter.Seq2[queue.Request, err
 			return nil
 		}
 		rollouts, err := s.Enqueue(ctx, batch)
+		batch, size = batch[:0], 0
 		if err != nil {
 			return err
 		}
-		for i := range rollouts {
-			told(rollouts[i].RolloutID)
-		}
 		n += len(rollouts)
-		batch, size = batch[:0], 0
-		return nil
+		return told(rollouts)
 	}
-	for req, err := range tasks {
+	waits := func() {
+		if err := flush(); err != nil {
+			fail(err)
+		}
+	}
+	for req, err := range file.tasks(ctx, base, waits) {
 		if err != nil {
-			return n, errors.Join(flush(), err)
+			if ctx.Err() == nil {
+				err = errors.Join(flush(), err)
+			}
+			return n, err
 		}
 		batch = append(batch, req)
 		size += len(req.Input) + len(req.Metadata)

@@ -249,15 +249,15 @@ func (f *fakeQueue) Enqueue(_ context.Context, reqs []queue.Request) ([]queue.Ro
 
 func TestEnqueueInBatches(t *testing.T) {
 	text := strings.Repeat("1\n\n", 2*enqueueMost) + "2\n"
-	file := taskFile{name: "tasks", open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
+	file := taskFile{name: "tasks", again: true, open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
 	f, told := &fakeQueue{}, 0
-	n, err := enqueue(t.Context(), f, file.tasks(queue.Request{}), func(string) { told++ })
+	n, err := enqueue(t.Context(), f, file, queue.Request{}, func(r []queue.Rollout) error { told += len(r); return nil })
 	if n != 2*enqueueMost || told != n || err == nil || len(f.calls) != 2 {
 		t.Errorf("%d enqueued, %d told, %d calls, error %v", n, told, len(f.calls), err)
 	}
 	text = "1\n2\n{bad\n3\n"
 	f = &fakeQueue{}
-	n, err = enqueue(t.Context(), f, file.tasks(queue.Request{}), func(string) {})
+	n, err = enqueue(t.Context(), f, file, queue.Request{}, func([]queue.Rollout) error { return nil })
 	if n != 2 || err == nil || !strings.Contains(err.Error(), "tasks:3:") {
 		t.Errorf("%d enqueued, error %v", n, err)
 	}

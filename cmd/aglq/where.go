@@ -20,6 +20,9 @@ func whereFlag(what string) cli.Flag {
 }
 
 func validWhere(text string) error {
+	if err := notEmpty(text); err != nil {
+		return err // "" is all, which nobody means who gives an expression
+	}
 	_, err := compileWhere(text)
 	return err
 }

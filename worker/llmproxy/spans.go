@@ -97,7 +97,11 @@ func (q *spanQueue) drop(n int, why string, err error) {
 		q.onDropped(n)
 	}
 	if q.dropReport.now() {
-		q.log.Error("spans were dropped", "cause", why, "dropped_in_all", total, "error", err)
+		about := []any{"cause", why, "dropped_in_all", total}
+		if err != nil {
+			about = append(about, "error", err)
+		}
+		q.log.Error("spans were dropped", about...)
 	}
 }
 

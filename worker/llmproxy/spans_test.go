@@ -1,9 +1,12 @@
 package llmproxy_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,7 +67,7 @@ func (k *keeper) numbers() []int64 {
 func proxyOver(t *testing.T, s llmproxy.Store, o llmproxy.Options) (*llmproxy.Proxy, *rig) {
 	t.Helper()
 	_, base := fake(t, nil)
-	o.Models, o.Logger = entries(t, table(base)), quiet
+	o.Models, o.Logger = entries(t, table(base)), cmp.Or(o.Logger, quiet)
 	p, err := llmproxy.New(s, o)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +110,10 @@ func TestSpansNeverBlock(t *testing.T) {
 		},
 	}
 	defer close(hung)
-	_, r := proxyOver(t, s, llmproxy.Options{PendingSpans: 10, Dropped: func(n int) { dropped.Add(int64(n)) }})
+	said := make(logged, 100)
+	_, r := proxyOver(t, s, llmproxy.Options{
+		PendingSpans: 10, Dropped: func(n int) { dropped.Add(int64(n)) }, Logger: slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelError})),
+	})
 	var calls sync.WaitGroup
 	for range 20 {
 		calls.Go(func() {
@@ -121,6 +127,20 @@ func TestSpansNeverBlock(t *testing.T) {
 	if n := dropped.Load(); n == 0 || n%2 != 0 || n > 40-10 {
 		t.Errorf("%d spans dropped", n)
 	}
+	if line := <-said; !strings.Contains(line, `cause="the store does not keep up"`) || strings.Contains(line, "error=") {
+		t.Errorf("said %s", line)
+	}
+}
+
+// logged takes what a logger writes, as long as there is room.
+type logged chan string
+
+func (l logged) Write(p []byte) (int, error) {
+	select {
+	case l <- string(p):
+	default:
+	}
+	return len(p), nil
 }
 
 // TestSpansOutlastTheStore are kept while the store is away, and only what it
