@@ -281,7 +281,7 @@ func (s *section) unmadeAfter(failed error, of []*item[queue.Record]) ([]*item[q
 		s.b.freeAbandoned(s.ctx) // a write waits for a transaction of a dead process
 	}
 	for tries := 0; ; tries++ {
-		err := s.bar(of)
+		err := s.bar(of, oneTimeout<<min(tries, 3)) // members may lag behind by more than a try
 		if err == nil {
 			var seen outcome
 			if seen, err = s.lookFor(of); err == nil {
@@ -296,14 +296,14 @@ func (s *section) unmadeAfter(failed error, of []*item[queue.Record]) ([]*item[q
 
 // bar gives items that have not been written another revision, so that a command
 // still on its way finds nothing to write.
-func (s *section) bar(of []*item[queue.Record]) error {
+func (s *section) bar(of []*item[queue.Record], within time.Duration) error {
 	other := s.b.newRevision()
 	models := make([]driver.WriteModel, len(of))
 	for i, it := range of {
 		models[i] = driver.NewUpdateOneModel().SetFilter(s.condition(it.id, it.revision)).
 			SetUpdate(setRevision(it.revision, mark(other, transitionOf(it.before, it.before))))
 	}
-	ctx, cancel := context.WithTimeout(noting(s.ctx, &s.wroteBy), oneTimeout)
+	ctx, cancel := context.WithTimeout(noting(s.ctx, &s.wroteBy), within)
 	defer cancel()
 	_, err := s.b.rollouts.main.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 	return err

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/internal/groupcommit"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/queue"
 )
 
@@ -244,6 +246,10 @@ func (s *Store) insertSpans(ctx context.Context, batch []*groupcommit.Call[*span
 	}
 }
 
+// againPause keeps an insert that is broken off at once from being repeated all the
+// time.
+const againPause = 20 * time.Millisecond
+
 // insert stores spans. What a broken connection left unstored it numbers anew,
 // for the counters may be older than the numbers now.
 func (s *Store) insert(ctx context.Context, b *spanBatch) (err error) {
@@ -252,6 +258,9 @@ func (s *Store) insert(ctx context.Context, b *spanBatch) (err error) {
 	}
 	s.issued.Clear() // counters that were not durable may be lower now
 	if !errors.Is(err, collections.ErrAgain) {
+		return err
+	}
+	if err := sleep.For(ctx, againPause); err != nil {
 		return err
 	}
 	var rest spanBatch
