@@ -267,7 +267,9 @@ func (b *Backend) idIn(ids []string) bson.Raw {
 
 // end closes a cursor, though ctx may have ended. A server that does not answer
 // forgets the cursor by itself.
-func end(ctx context.Context, cursor interface{ Close(ctx context.Context) error }) {
+func end(ctx context.Context, cursor interface {
+	Close(ctx context.Context) error
+}) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = cursor.Close(ctx)
