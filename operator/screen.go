@@ -106,7 +106,9 @@ func (v View) workerGrid() grid {
 		does, since, rollout := string(w.Status), w.LastIdleTime, ""
 		seen := w.LastSeen()
 		switch {
-		case seen == 0 || now-seen > queue.WorkerSilence:
+		case w.Stopped():
+			does, since = "ended", &seen
+		case !v.alive(&w):
 			does, since = "silent", &seen
 		case w.Status == queue.WorkerBusy:
 			since = w.LastBusyTime
@@ -252,8 +254,8 @@ func cut(s string, width int) string {
 }
 
 // group writes a number with commas.
-func group(n int64) string {
-	s := strconv.FormatInt(n, 10)
+func group[N int | int64](n N) string {
+	s := strconv.FormatInt(int64(n), 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}

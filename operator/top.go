@@ -56,8 +56,8 @@ type View struct {
 	// Reward is the mean of the Rewarded newest rollouts that have one.
 	Reward   float64
 	Rewarded int
-	// Workers are the live ones, those who work longest first, then the idle and
-	// the silent ones; there are Known in all.
+	// Workers are the live ones, those who work longest first, then the idle ones,
+	// and those that are silent or have ended; there are Known in all.
 	Workers     []queue.Worker
 	Known       int
 	Alive, Busy int
@@ -150,12 +150,16 @@ func (t *Top) rate(v *View) {
 	v.Spans = perSecond(first.spans, now.spans)
 }
 
+// alive reports whether the store takes a worker for alive.
+func (v *View) alive(w *queue.Worker) bool {
+	return w.Alive(queue.Seconds(v.Time), v.Statistics.WorkerTTL.Seconds())
+}
+
 func (v *View) sortWorkers(page queue.Page[queue.Worker]) {
-	now := queue.Seconds(v.Time)
 	v.Known = page.Total
 	rank := func(w *queue.Worker) int {
 		switch {
-		case now-w.LastSeen() > queue.WorkerSilence:
+		case !v.alive(w):
 			return 2
 		case w.Status != queue.WorkerBusy:
 			return 1

@@ -48,6 +48,7 @@ func TestLook(t *testing.T) {
 	c.pass(queue.WorkerSilence*time.Second - 30*time.Second + time.Second)
 	c.beat("w-quick", "{}")
 	c.beat("w-done", "{}")
+	c.beat("w-ended", `{"stopped":true}`)
 
 	v := look()
 	seconds := queue.WorkerSilence + 1.0
@@ -64,7 +65,7 @@ func TestLook(t *testing.T) {
 	for _, r := range v.Running {
 		running = append(running, r.RolloutID)
 	}
-	if diff := cmp.Diff([]string{"w-quick", "w-done", "w-slow"}, workers); diff != "" || v.Known != 3 || v.Alive != 2 || v.Busy != 1 {
+	if diff := cmp.Diff([]string{"w-quick", "w-done", "w-ended", "w-slow"}, workers); diff != "" || v.Known != 4 || v.Alive != 2 || v.Busy != 1 {
 		t.Errorf("%d workers, %d alive, %d busy: %s", v.Known, v.Alive, v.Busy, diff)
 	}
 	if diff := cmp.Diff([]string{slow.RolloutID, quick.RolloutID}, running); diff != "" || v.Active != 2 {
@@ -78,6 +79,18 @@ func TestLook(t *testing.T) {
 	c.enqueue(5)
 	if v = look(); v.Enqueued != 5 || v.Finished != 0 {
 		t.Errorf("in the last second %v enqueued, %v finished", v.Enqueued, v.Finished)
+	}
+}
+
+// TestLookGoesByTheLease takes no worker for alive that the store takes for dead.
+func TestLookGoesByTheLease(t *testing.T) {
+	c := open(t, store.Options{WorkerTTL: 10 * time.Second})
+	c.beat("w", "{}")
+	c.pass(11 * time.Second)
+	v, err := NewTop(c, c.clock).Look(t.Context())
+	c.must(err)
+	if v.Known != 1 || v.Alive != 0 || v.workerGrid().rows[0][1] != "silent" {
+		t.Errorf("%d alive, %v", v.Alive, v.workerGrid().rows)
 	}
 }
 
