@@ -190,7 +190,7 @@ func (d *Doctor) memory(context.Context) ([]Finding, error) {
 	case m == nil:
 		return []Finding{{Severity: OK, Text: "the data is not in the store's memory"}}, nil
 	case m.EvictedSpans > 0:
-		return []Finding{{Severity: Warning, Text: group(m.EvictedSpans) + " spans were evicted to make room",
+		return []Finding{{Severity: Warning, Text: these(int(m.EvictedSpans), "span was evicted", "spans were evicted") + " to make room",
 			Remedy: "harvest sooner; " + d.restart("with a higher --max-memory, or with --backend mongo,")}}, nil
 	case m.EvictionThreshold > 0 && float64(m.SpanBytes) > 0.9*float64(m.EvictionThreshold):
 		return []Finding{{Severity: Warning, Text: "spans fill more than 90 % of the memory they may take; the oldest will be evicted soon",

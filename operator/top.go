@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -68,9 +69,10 @@ type View struct {
 	Errors []ErrorGroup
 }
 
-// ErrorGroup is attempts that failed with the same words.
+// ErrorGroup is attempts that failed with the same words, save for ids and figures
+// in them.
 type ErrorGroup struct {
-	Text      string
+	Text      string // of the newest
 	Count     int
 	RolloutID string // the newest of them
 }
@@ -232,10 +234,11 @@ func (t *Top) readErrors(ctx context.Context, v *View, failed []queue.AttemptedR
 			}
 			t.errors.learn(key, text)
 		}
-		i, ok := at[text]
+		kind := errorKey(text)
+		i, ok := at[kind]
 		if !ok {
 			i = len(v.Errors)
-			at[text] = i
+			at[kind] = i
 			v.Errors = append(v.Errors, ErrorGroup{Text: text, RolloutID: r.RolloutID})
 		}
 		v.Errors[i].Count++
@@ -243,6 +246,15 @@ func (t *Top) readErrors(ctx context.Context, v *View, failed []queue.AttemptedR
 	slices.SortStableFunc(v.Errors, func(a, b ErrorGroup) int { return cmp.Compare(b.Count, a.Count) })
 	return nil
 }
+
+// particular is what differs from one error to the next of its kind: UUIDs, ids of
+// rollouts and attempts, hexadecimal numbers, digests, and figures. Its group is
+// what does not: the number of a status or code is the kind itself.
+var particular = regexp.MustCompile(`(?i)(\b(?:status|code|http)\b[ :=]*\d+)` +
+	`|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?:ro|at|rs|sp)-[0-9a-f]{4,}\b|\b0x[0-9a-f]+\b|\b[0-9a-f]{8,}\b|\d+(?:[.,:]\d+)*`)
+
+// errorKey is an error without what is particular to one case of it.
+func errorKey(text string) string { return particular.ReplaceAllString(text, "$1#") }
 
 // errorText is the first line of what the latest attempt said, or how it ended.
 func (t *Top) errorText(ctx context.Context, r queue.AttemptedRollout) (string, error) {
