@@ -167,7 +167,7 @@ func apart(ahead time.Duration) string {
 func (d *Doctor) files(ctx context.Context) ([]Finding, error) {
 	text, err := d.Store.Metrics(ctx)
 	if queue.KindOf(err) == queue.NotFound {
-		return skip("the store publishes no metrics; start it with --tracker prometheus"), nil
+		return skip("the store publishes no metrics: it was started without --tracker prometheus"), nil
 	}
 	if err != nil {
 		return nil, err
