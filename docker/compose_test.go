@@ -120,6 +120,17 @@ func TestMountsExist(t *testing.T) {
 	}
 }
 
+// TestPrometheusKeepsExemplars checks what docs/metrics.md promises of each
+// Prometheus that scrapes.
+func TestPrometheusKeepsExemplars(t *testing.T) {
+	for _, d := range deployments {
+		s, ok := d.load(t).Services["prometheus"]
+		if ok && d.file != "compose.grafana.yml" && !slices.Contains(s.Command, "--enable-feature=exemplar-storage") {
+			t.Errorf("%s %s: Prometheus keeps no exemplars: %v", d.file, d.profile, s.Command)
+		}
+	}
+}
+
 // TestStoresAreFound checks what other parts rely on: Prometheus finds every
 // store under the name app, the proxy knows each, and those on MongoDB wait for
 // it.

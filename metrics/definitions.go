@@ -131,7 +131,7 @@ var (
 // The store's own series.
 var (
 	queueDepth = gauge(StoreSide, "aglq_queue_depth",
-		"Rollouts that have not ended, by status: queuing and requeuing wait in the queue, preparing and running are held by a worker. Several stores on one database all say the same: take the maximum.", "status")
+		"Rollouts that have not ended, by status: queuing and requeuing wait in the queue, preparing and running are held by a worker. Several stores of one partition all say the same: take the maximum.", "status")
 	queueOldest = gauge(StoreSide, "aglq_queue_oldest_age_seconds",
 		"Seconds since the oldest rollout of a status was enqueued, 0 where there is none.", "status")
 	queueWait = histogram(StoreSide, "aglq_queue_wait_seconds", longBuckets,
@@ -149,7 +149,7 @@ var (
 	wakeups = histogram(StoreSide, "aglq_wakeup_seconds", Buckets,
 		"Seconds from the event that a call waited for to its answer: claim, from enqueueing a rollout to handing it out; wait, from the end of the last rollout.", "call")
 	workers = gauge(StoreSide, "aglq_workers",
-		"Workers: idle, busy or unknown while they show signs of life; silent when one that holds an attempt shows none; gone when one that holds none does not either.", "status")
+		"Workers: idle, busy or unknown while they are taken for alive; silent when one that holds an attempt is not; gone when one that holds none is not.", "status")
 	spansIngested = counter(StoreSide, "aglq_spans_ingested_total",
 		"Spans received: stored, duplicate, or rejected because their attempt is unknown.", "result")
 	spanBatch = histogram(StoreSide, "aglq_span_batch_size", sizeBuckets,
@@ -194,7 +194,7 @@ var (
 	workerBeatAge  = gauge(WorkerSide, "aglq_worker_heartbeat_age_seconds",
 		"Seconds since the store last answered a heartbeat, of the worker for whom it is longest ago; 0 without a worker.")
 	workerDrops = counter(WorkerSide, "aglq_worker_spans_dropped_total",
-		"Spans that were not stored: refused by the store, or the worker's to drop because the attempt was no longer its own.", "reason")
+		"Spans that were not stored, by reason: refused by the store; not_held when the attempt was no longer the worker's; stopped when the task or the process had no time left for the store to take them.", "reason")
 	workerErrors = counter(WorkerSide, "aglq_worker_store_errors_total",
 		"Calls of the store that failed and are tried again: claim, heartbeat, spans, report.", "call")
 )

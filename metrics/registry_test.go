@@ -20,6 +20,7 @@ import (
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/collections/memory"
 	"github.com/aglq/aglq/queue"
+	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/store"
 	"github.com/aglq/aglq/worker"
 	"github.com/aglq/aglq/worker/llmproxy"
@@ -295,7 +296,7 @@ func TestWatch(t *testing.T) {
 	if _, err := s.Workers(t.Context(), queue.WorkerQuery{Paging: queue.All}); err != nil {
 		t.Fatal(err)
 	}
-	now = now.Add(90 * time.Second)
+	now = now.Add((queue.WorkerSilence + 1) * time.Second)
 	if _, err := s.Heartbeat(t.Context(), queue.Heartbeat{WorkerID: "alive"}); err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +305,7 @@ func TestWatch(t *testing.T) {
 	}
 	wanted := []string{
 		`aglq_queue_depth{status="queuing"} 2`, `aglq_queue_depth{status="preparing"} 1`, `aglq_queue_depth{status="requeuing"} 0`,
-		`aglq_queue_oldest_age_seconds{status="queuing"} 90`, `aglq_queue_oldest_age_seconds{status="running"} 0`,
+		`aglq_queue_oldest_age_seconds{status="queuing"} 91`, `aglq_queue_oldest_age_seconds{status="running"} 0`,
 		`aglq_workers{status="silent"} 1`, `aglq_workers{status="gone"} 1`, `aglq_workers{status="unknown"} 1`, `aglq_workers{status="busy"} 0`,
 	}
 	check := func() {
@@ -347,6 +348,36 @@ func TestWakeups(t *testing.T) {
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
+// TestWatchGoesByTheLease counts a worker as the store does: by the lease where
+// that is shorter, and by its own word when it ends.
+func TestWatchGoesByTheLease(t *testing.T) {
+	seen := func(status queue.WorkerStatus, stats string) *queue.Worker {
+		w := queue.NewWorker("w")
+		w.Beat(rawjson.Value(stats), 100)
+		w.Status = status
+		return w
+	}
+	for _, tt := range []struct {
+		worker *queue.Worker
+		ttl    time.Duration
+		after  float64
+		want   string
+	}{
+		{seen(queue.WorkerIdle, "{}"), 0, 90, "idle"},
+		{seen(queue.WorkerIdle, "{}"), 0, 91, workerGone},
+		{seen(queue.WorkerBusy, "{}"), 10 * time.Second, 10, "busy"},
+		{seen(queue.WorkerBusy, "{}"), 10 * time.Second, 11, workerSilent},
+		{seen(queue.WorkerIdle, "{}"), time.Hour, 91, workerGone},
+		{seen(queue.WorkerIdle, `{"stopped":true}`), 0, 1, workerGone},
+	} {
+		w := watch{options: WatchOptions{WorkerTTL: tt.ttl}}
+		if got := w.stateOf(tt.worker, 100+tt.after); got != tt.want {
+			t.Errorf("%s %s, silent for %v s under a lease of %s: %s, want %s",
+				tt.worker.Status, tt.worker.HeartbeatStats, tt.after, tt.ttl, got, tt.want)
 		}
 	}
 }

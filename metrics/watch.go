@@ -15,9 +15,6 @@ const (
 	watchLife = 2 * time.Second
 	// watchTimeout bounds the questions of one scrape.
 	watchTimeout = 2 * time.Second
-	// DefaultSilence is after how long without a sign of life a worker is silent
-	// where no lease says: six of its heartbeats.
-	DefaultSilence = time.Minute
 )
 
 // Watched is the part of a backend that a scrape asks.
@@ -30,9 +27,9 @@ type Watched interface {
 
 // WatchOptions says how a backend is watched.
 type WatchOptions struct {
-	// Silence is after how long without a sign of life a worker is silent or
-	// gone; 0 is DefaultSilence.
-	Silence time.Duration
+	// WorkerTTL is the lease that the store gives workers, 0 for none: it decides
+	// when one is silent or gone, see [queue.Silence].
+	WorkerTTL time.Duration
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -41,9 +38,6 @@ type WatchOptions struct {
 // oldest, and the workers. The questions are few and indexed, and an answer
 // serves all scrapes within two seconds. Call it once.
 func (r *Recorder) Watch(b Watched, o WatchOptions) {
-	if o.Silence <= 0 {
-		o.Silence = DefaultSilence
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -179,10 +173,10 @@ func (w *watch) ask(ctx context.Context, now time.Time) sight {
 }
 
 func (w *watch) stateOf(worker *queue.Worker, now float64) string {
-	if now-worker.LastSeen() <= w.options.Silence.Seconds() {
+	switch {
+	case worker.Alive(now, w.options.WorkerTTL.Seconds()):
 		return string(worker.Status)
-	}
-	if worker.Status == queue.WorkerBusy {
+	case worker.Status == queue.WorkerBusy:
 		return workerSilent
 	}
 	return workerGone

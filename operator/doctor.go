@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -65,6 +64,8 @@ type Doctor struct {
 	MaxQueueAge time.Duration
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+
+	statistics queue.Statistics // as the examination found them
 }
 
 // Examine makes all checks of the store. Where it does not answer, the finding
@@ -78,6 +79,10 @@ func (d *Doctor) Examine(ctx context.Context) []Finding {
 		return []Finding{reached}
 	}
 	out := []Finding{reached}
+	var err error
+	if d.statistics, err = d.Store.Statistics(ctx); err != nil {
+		return append(out, failure("store", err))
+	}
 	for _, check := range []struct {
 		name string
 		run  func(ctx context.Context) ([]Finding, error)
@@ -93,7 +98,7 @@ func (d *Doctor) Examine(ctx context.Context) []Finding {
 	} {
 		found, err := check.run(ctx)
 		if err != nil {
-			found = []Finding{{Check: check.name, Severity: Problem, Text: "the store failed: " + err.Error(), Remedy: "look into the store's log"}}
+			found = []Finding{failure(check.name, err)}
 		}
 		if len(found) == 0 {
 			found = []Finding{{Severity: OK, Text: "fine"}}
@@ -104,6 +109,22 @@ func (d *Doctor) Examine(ctx context.Context) []Finding {
 		}
 	}
 	return out
+}
+
+func failure(check string, err error) Finding {
+	return Finding{check, Problem, "the store failed: " + err.Error(), "look into the store's log"}
+}
+
+// lease is what the store gives workers, in seconds, 0 for none.
+func (d *Doctor) lease() float64 { return d.statistics.WorkerTTL.Seconds() }
+
+// restart is the remedy of starting the store in another way. For a store that
+// keeps its data in memory it is none for now.
+func (d *Doctor) restart(how string) string {
+	if d.statistics.Memory == nil {
+		return "start the store " + how
+	}
+	return "start the store " + how + " the next time, but do not restart it for that: what is in its memory is lost, unless you move it (docs/moving.md)"
 }
 
 func (d *Doctor) reach(ctx context.Context) Finding {
@@ -146,7 +167,7 @@ func apart(ahead time.Duration) string {
 func (d *Doctor) files(ctx context.Context) ([]Finding, error) {
 	text, err := d.Store.Metrics(ctx)
 	if queue.KindOf(err) == queue.NotFound {
-		return skip("the store publishes no metrics; start it with --tracker prometheus"), nil
+		return skip("the store publishes no metrics: it was started without --tracker prometheus"), nil
 	}
 	if err != nil {
 		return nil, err
@@ -156,34 +177,24 @@ func (d *Doctor) files(ctx context.Context) ([]Finding, error) {
 		return skip("the store does not publish its limit"), nil
 	}
 	open, _ := gauge(text, "process_open_fds")
-	return []Finding{fileLimit(limit, open)}, nil
-}
-
-// fileLimit judges a limit of open files.
-func fileLimit(limit, open float64) Finding {
 	f := Finding{Severity: OK, Text: fmt.Sprintf("%.0f of %.0f files are open", open, limit)}
 	if limit < LeastFiles || open > 0.8*limit {
-		f.Severity = Warning
-		f.Remedy = RaiseFileLimit
+		f.Severity, f.Remedy = Warning, d.restart("with a higher one")+"; "+RaiseFileLimit
 	}
-	return f
+	return []Finding{f}, nil
 }
 
-func (d *Doctor) memory(ctx context.Context) ([]Finding, error) {
-	st, err := d.Store.Statistics(ctx)
-	if err != nil {
-		return nil, err
-	}
-	m := st.Memory
+func (d *Doctor) memory(context.Context) ([]Finding, error) {
+	m := d.statistics.Memory
 	switch {
 	case m == nil:
 		return []Finding{{Severity: OK, Text: "the data is not in the store's memory"}}, nil
 	case m.EvictedSpans > 0:
-		return []Finding{{Severity: Warning, Text: group(m.EvictedSpans) + " spans were evicted to make room",
-			Remedy: "harvest sooner, raise --max-memory, or use --backend mongo"}}, nil
+		return []Finding{{Severity: Warning, Text: these(int(m.EvictedSpans), "span was evicted", "spans were evicted") + " to make room",
+			Remedy: "harvest sooner; " + d.restart("with a higher --max-memory, or with --backend mongo,")}}, nil
 	case m.EvictionThreshold > 0 && float64(m.SpanBytes) > 0.9*float64(m.EvictionThreshold):
 		return []Finding{{Severity: Warning, Text: "spans fill more than 90 % of the memory they may take; the oldest will be evicted soon",
-			Remedy: "harvest and delete, raise --max-memory, or use --backend mongo"}}, nil
+			Remedy: "harvest and delete; " + d.restart("with a higher --max-memory, or with --backend mongo,")}}, nil
 	}
 	return nil, nil
 }
@@ -208,58 +219,6 @@ func (d *Doctor) queueAge(ctx context.Context) ([]Finding, error) {
 		f.Remedy = "start more workers; aglq explain " + oldest.RolloutID + " says more"
 	}
 	return []Finding{f}, nil
-}
-
-// held looks for rollouts that nobody will end.
-func (d *Doctor) held(ctx context.Context) ([]Finding, error) {
-	page, err := d.Store.Rollouts(ctx, queue.RolloutQuery{
-		Statuses: []queue.RolloutStatus{queue.RolloutPreparing, queue.RolloutRunning},
-		Paging:   queue.Paging{SortBy: "start_time", Limit: mostRunning},
-	})
-	if err != nil {
-		return nil, err
-	}
-	now, asked := queue.Seconds(d.Now()), 0
-	var out []Finding
-	for _, r := range page.Items {
-		if a := r.Attempt; a != nil && now-max(a.StartTime, valueOf(a.LastHeartbeatTime)) <= queue.WorkerSilence {
-			continue
-		}
-		if asked++; asked > mostExplained {
-			break
-		}
-		x, err := d.Store.Explain(ctx, r.RolloutID)
-		var e *queue.Error
-		switch {
-		case errors.As(err, &e) && e.Kind == queue.NotFound:
-			continue // gone meanwhile
-		case errors.As(err, &e) && e.Kind == queue.Invalid:
-			return skip("%v", err), nil
-		case err != nil:
-			return nil, err
-		}
-		out = append(out, stuck(x)...)
-	}
-	return out, nil
-}
-
-// mostExplained bounds how many silent rollouts are looked at one by one.
-const mostExplained = 20
-
-// stuck finds in an explanation that the rollout will not end by itself.
-func stuck(x queue.Explanation) []Finding {
-	has := map[queue.ReasonCode]bool{}
-	for _, reason := range x.Reasons {
-		has[reason.Code] = true
-	}
-	switch {
-	case has[queue.ReasonUnheld]:
-		return []Finding{{Severity: Problem, Text: x.RolloutID + " is " + x.Summary, Remedy: "aglq requeue " + x.RolloutID}}
-	case has[queue.ReasonSilent] && has[queue.ReasonUnwatched]:
-		return []Finding{{Severity: Problem, Text: x.RolloutID + " is " + x.Summary,
-			Remedy: "aglq cancel " + x.RolloutID + " and aglq requeue " + x.RolloutID + ", and start the store with --worker-ttl 30"}}
-	}
-	return nil
 }
 
 func skip(format string, args ...any) []Finding {

@@ -11,13 +11,23 @@ import (
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/store"
+	"github.com/aglq/aglq/queue/where"
 )
 
 // patient is a store whose answers beside its data the tests make up.
 type patient struct {
 	*clinic
-	ahead   time.Duration
-	metrics string // "" is none
+	ahead      time.Duration
+	metrics    string // "" is none
+	onDatabase bool   // what it stores
+}
+
+func (p patient) Statistics(ctx context.Context) (queue.Statistics, error) {
+	st, err := p.clinic.Statistics(ctx)
+	if p.onDatabase {
+		st.Memory = nil
+	}
+	return st, err
 }
 
 func (p patient) Clock(context.Context) (ahead, within time.Duration, err error) {
@@ -70,7 +80,7 @@ func TestDoctor(t *testing.T) {
 		{"many open files", store.Options{}, func(p *patient) { p.metrics = "process_max_fds 65535\nprocess_open_fds 6e4\n" },
 			[]string{"warning file limit of the store: 60000 of 65535"}},
 		{"no worker", store.Options{}, func(p *patient) { p.enqueue(1) },
-			[]string{"problem workers: none has ever asked for work, and 1 rollouts wait for one"}},
+			[]string{"problem workers: none has ever asked for work, and 1 rollout waits for one"}},
 		{"old queue", store.Options{}, func(p *patient) {
 			p.enqueue(1)
 			p.pass(11 * time.Minute)
@@ -81,13 +91,30 @@ func TestDoctor(t *testing.T) {
 			p.claim("w")
 			p.pass(10 * time.Minute)
 			p.beat("v", "{}")
-		}, []string{"problem workers: 1 hold a rollout and have been silent for more than 90 s: w", "problem held rollouts: ro-"}},
+		}, []string{"problem workers: 1 worker holds a rollout and has ended or been silent for more than 90 s: w",
+			"problem held rollouts: 1 rollout is held by a worker that is silent or has ended, and no limit ends it: ro-"}},
 		{"a dead worker under a lease", store.Options{WorkerTTL: time.Hour}, func(p *patient) {
 			p.enqueue(1)
 			p.claim("w")
 			p.pass(10 * time.Minute)
 			p.beat("v", "{}")
-		}, []string{"problem workers: 1 hold"}},
+		}, []string{"problem workers: 1 worker holds a rollout and has ended or been silent for more than 90 s: w"}},
+		{"dead by the lease", store.Options{WorkerTTL: 10 * time.Second}, func(p *patient) {
+			p.enqueue(1)
+			p.beat("idle", "{}")
+			p.pass(11 * time.Second)
+		}, []string{"problem workers: none of 1 is alive, and 1 rollout waits for one"}},
+		{"ended", store.Options{}, func(p *patient) {
+			p.enqueue(1)
+			p.beat("w", `{"stopped":true}`)
+		}, []string{"problem workers: none of 1 is alive, and 1 rollout waits for one"}},
+		{"ended with a rollout in hand", store.Options{}, func(p *patient) {
+			p.enqueue(1)
+			p.claim("w")
+			p.pass(2 * time.Minute)
+			p.beat("w", `{"stopped":true}`)
+			p.beat("v", "{}")
+		}, []string{"problem workers: 1 worker holds a rollout and has ended", "problem held rollouts: 1 rollout is held by"}},
 		{"held by nobody", store.Options{}, func(p *patient) {
 			p.enqueue(1)
 			r := p.claim("w")
@@ -97,11 +124,11 @@ func TestDoctor(t *testing.T) {
 			p.must(err)
 			p.pass(2 * time.Minute)
 			p.beat("w", "{}")
-		}, []string{"problem held rollouts: ro-"}},
+		}, []string{"problem held rollouts: 1 rollout is shown at work, but nobody holds it: ro-"}},
 		{"no heartbeats", store.Options{}, func(p *patient) {
 			p.enqueue(1)
 			p.claim("mute")
-		}, []string{"warning workers: 1 have asked for work and never sent a heartbeat: mute"}},
+		}, []string{"warning workers: 1 worker has asked for work and never sent a heartbeat: mute"}},
 		{"clock of a worker", store.Options{}, func(p *patient) {
 			p.beat("w", `{"timestamp":"`+p.now.Add(-3*time.Hour-time.Minute).UTC().Format("2006-01-02T15:04:05")+`"}`)
 		}, []string{"warning clocks of the workers: w is 1m0"}},
@@ -109,7 +136,7 @@ func TestDoctor(t *testing.T) {
 			p.enqueue(1)
 			p.beat("w", "{}")
 			p.end(p.claim("w"), queue.AttemptSucceeded, "")
-		}, []string{"warning spans: 1 of the 1 newest finished rollouts have no spans"}},
+		}, []string{"warning spans: 1 of the 1 newest finished rollout has no spans"}},
 		{"no token ids", store.Options{}, func(p *patient) {
 			p.enqueue(1)
 			p.beat("w", "{}")
@@ -117,7 +144,7 @@ func TestDoctor(t *testing.T) {
 			p.span(r, llm, `"response_token_ids":[1]`)
 			p.span(r, llm, `"response_token_ids":[],"prompt_token_ids":[1]`)
 			p.end(r, queue.AttemptSucceeded, "")
-		}, []string{"warning spans: 1 of 2 calls of language models have no token ids"}},
+		}, []string{"warning spans: 1 of 2 calls of language models came without token ids"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -138,6 +165,75 @@ func TestDoctor(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDoctorSumsUp has one finding, and one remedy, for many rollouts with the
+// same fault.
+func TestDoctorSumsUp(t *testing.T) {
+	const dead = mostExplained + 5
+	p := &patient{clinic: open(t, store.Options{})}
+	p.enqueue(dead)
+	for i := range dead {
+		p.claim(fmt.Sprintf("it's w%d", i%3))
+	}
+	p.pass(10 * time.Minute)
+	p.beat("v", "{}")
+	held := func() Finding {
+		t.Helper()
+		d := Doctor{Store: p, MaxQueueAge: DefaultMaxQueueAge, Now: p.clock}
+		var found []Finding
+		for _, f := range d.Examine(t.Context()) {
+			if f.Check == "held rollouts" {
+				found = append(found, f)
+			}
+		}
+		if len(found) != 1 {
+			t.Fatalf("found %+v", found)
+		}
+		return found[0]
+	}
+	const command = `aglq requeue --force --status preparing,running --where 'worker_id in ["it'\''s w0", "it'\''s w1", "it'\''s w2"]'; `
+	f := held()
+	if !strings.HasPrefix(f.Text, "20 or more rollouts are held by") || strings.Count(f.Text, "ro-") != 5 || !strings.HasPrefix(f.Remedy, command) {
+		t.Errorf("found %+v", f)
+	}
+	if !strings.Contains(f.Remedy, "do not restart it") {
+		t.Errorf("a store in memory: %s", f.Remedy)
+	}
+	p.onDatabase = true
+	if f := held(); !strings.HasSuffix(f.Remedy, "or start the store with --worker-ttl 30") {
+		t.Errorf("a store on a database: %s", f.Remedy)
+	}
+}
+
+// TestRemediesCompile has requeue take the expressions that the doctor prescribes.
+func TestRemediesCompile(t *testing.T) {
+	worker := "w\"1"
+	s := stuck{unheld: []string{"ro-1"}}
+	for _, w := range []*string{&worker, nil} {
+		s.add(queue.Explanation{RolloutID: "ro-2", Holder: &queue.Holder{WorkerID: w},
+			Reasons: []queue.Reason{{Code: queue.ReasonSilent}, {Code: queue.ReasonUnwatched}}})
+	}
+	found := s.findings(&Doctor{})
+	if len(found) != 2 {
+		t.Fatalf("found %+v", found)
+	}
+	for i, f := range found {
+		_, rest, _ := strings.Cut(f.Remedy, "--where '")
+		expression, _, _ := strings.Cut(rest, "'")
+		filter, err := where.Compile(expression)
+		if err != nil {
+			t.Fatalf("%s: %v", f.Remedy, err)
+		}
+		ended := &queue.AttemptedRollout{Attempt: &queue.Attempt{Status: queue.AttemptFailed, WorkerID: new(string)}}
+		orphaned := &queue.AttemptedRollout{Attempt: &queue.Attempt{Status: queue.AttemptRunning, WorkerID: &worker}}
+		nobodys := &queue.AttemptedRollout{Attempt: &queue.Attempt{Status: queue.AttemptRunning}}
+		for r, want := range map[*queue.AttemptedRollout]bool{ended: i == 0, {}: true, orphaned: i == 1, nobodys: i == 1} {
+			if got, err := filter.Match(r, nil); err != nil || got != want {
+				t.Errorf("%s: %t of attempt %+v, %v", expression, got, r.Attempt, err)
+			}
+		}
 	}
 }
 

@@ -21,6 +21,10 @@ func (v View) Lines(width, height int) []string {
 	for _, line := range v.summary() {
 		lines = append(lines, wrap(line, width)...)
 	}
+	if most := max(1, height/2); height > 0 && len(lines) > most { // the tables want room, too
+		lines = v.shortSummary()
+		lines = lines[:min(len(lines), most)]
+	}
 	tables := []grid{v.workerGrid(), v.runningGrid(), v.errorGrid()}
 	room := height - len(lines)
 	if height > 0 && room <= 0 {
@@ -42,8 +46,8 @@ func (v View) Lines(width, height int) []string {
 	return lines
 }
 
-// share gives each table its number of rows, -1 for no table at all. A table
-// takes two lines besides: a gap and its head.
+// share gives each table its number of rows, -1 for no table at all: one that has
+// rows shows at least one. It takes two lines besides, a gap and its head.
 func share(lines int, tables []grid) []int {
 	const frame = 2
 	rows := make([]int, len(tables))
@@ -56,12 +60,13 @@ func share(lines int, tables []grid) []int {
 		}
 		return rows
 	}
-	for i := range tables {
-		if lines < frame+1 {
-			return rows
+	for i, t := range tables {
+		least := min(1, len(t.rows))
+		if lines < frame+least {
+			break
 		}
-		rows[i] = 0
-		lines -= frame
+		rows[i] = least
+		lines -= frame + least
 	}
 	for given := true; given && lines > 0; { // a row each in turn
 		given = false
@@ -78,7 +83,7 @@ func share(lines int, tables []grid) []int {
 
 func (v View) summary() []string {
 	st := v.Statistics
-	counts := []string{group(st.Rollouts) + " rollouts"}
+	counts := []string{these(int(st.Rollouts), "rollout", "rollouts")}
 	for _, status := range queue.RolloutStatuses {
 		if st.ByStatus == nil {
 			break // the reference's store does not count them
@@ -99,6 +104,21 @@ func (v View) summary() []string {
 	}
 }
 
+// shortSummary is for low terminals: a line each, the most important first.
+func (v View) shortSummary() []string {
+	st := v.Statistics
+	first := these(int(st.Rollouts), "rollout", "rollouts")
+	if n := st.ByStatus; n != nil {
+		first = fmt.Sprintf("%s queued, %s at work, %s failed", group(n[queue.RolloutQueuing]+n[queue.RolloutRequeuing]),
+			group(n[queue.RolloutPreparing]+n[queue.RolloutRunning]), group(n[queue.RolloutFailed]))
+	}
+	return []string{
+		first,
+		fmt.Sprintf("%d of %s alive, %d busy", v.Alive, these(v.Known, "worker", "workers"), v.Busy),
+		fmt.Sprintf("%s in, %s out a second", rate(v.Enqueued), rate(v.Finished)),
+	}
+}
+
 func (v View) workerGrid() grid {
 	g := grid{title: "WORKER", columns: []string{"DOES", "SIGN", "FOR", "ROLLOUT"}}
 	now := queue.Seconds(v.Time)
@@ -106,7 +126,9 @@ func (v View) workerGrid() grid {
 		does, since, rollout := string(w.Status), w.LastIdleTime, ""
 		seen := w.LastSeen()
 		switch {
-		case seen == 0 || now-seen > queue.WorkerSilence:
+		case w.Stopped():
+			does, since = "ended", &seen
+		case !v.alive(&w):
 			does, since = "silent", &seen
 		case w.Status == queue.WorkerBusy:
 			since = w.LastBusyTime
@@ -252,8 +274,8 @@ func cut(s string, width int) string {
 }
 
 // group writes a number with commas.
-func group(n int64) string {
-	s := strconv.FormatInt(n, 10)
+func group[N int | int64](n N) string {
+	s := strconv.FormatInt(int64(n), 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -56,8 +57,8 @@ type View struct {
 	// Reward is the mean of the Rewarded newest rollouts that have one.
 	Reward   float64
 	Rewarded int
-	// Workers are the live ones, those who work longest first, then the idle and
-	// the silent ones; there are Known in all.
+	// Workers are the live ones, those who work longest first, then the idle ones,
+	// and those that are silent or have ended; there are Known in all.
 	Workers     []queue.Worker
 	Known       int
 	Alive, Busy int
@@ -68,9 +69,10 @@ type View struct {
 	Errors []ErrorGroup
 }
 
-// ErrorGroup is attempts that failed with the same words.
+// ErrorGroup is attempts that failed with the same words, save for ids and figures
+// in them.
 type ErrorGroup struct {
-	Text      string
+	Text      string // of the newest
 	Count     int
 	RolloutID string // the newest of them
 }
@@ -150,12 +152,16 @@ func (t *Top) rate(v *View) {
 	v.Spans = perSecond(first.spans, now.spans)
 }
 
+// alive reports whether the store takes a worker for alive.
+func (v *View) alive(w *queue.Worker) bool {
+	return w.Alive(queue.Seconds(v.Time), v.Statistics.WorkerTTL.Seconds())
+}
+
 func (v *View) sortWorkers(page queue.Page[queue.Worker]) {
-	now := queue.Seconds(v.Time)
 	v.Known = page.Total
 	rank := func(w *queue.Worker) int {
 		switch {
-		case now-w.LastSeen() > queue.WorkerSilence:
+		case !v.alive(w):
 			return 2
 		case w.Status != queue.WorkerBusy:
 			return 1
@@ -228,10 +234,11 @@ func (t *Top) readErrors(ctx context.Context, v *View, failed []queue.AttemptedR
 			}
 			t.errors.learn(key, text)
 		}
-		i, ok := at[text]
+		kind := errorKey(text)
+		i, ok := at[kind]
 		if !ok {
 			i = len(v.Errors)
-			at[text] = i
+			at[kind] = i
 			v.Errors = append(v.Errors, ErrorGroup{Text: text, RolloutID: r.RolloutID})
 		}
 		v.Errors[i].Count++
@@ -239,6 +246,15 @@ func (t *Top) readErrors(ctx context.Context, v *View, failed []queue.AttemptedR
 	slices.SortStableFunc(v.Errors, func(a, b ErrorGroup) int { return cmp.Compare(b.Count, a.Count) })
 	return nil
 }
+
+// particular is what differs from one error to the next of its kind: UUIDs, ids of
+// rollouts and attempts, hexadecimal numbers, digests, and figures. Its group is
+// what does not: the number of a status or code is the kind itself.
+var particular = regexp.MustCompile(`(?i)(\b(?:status|code|http)\b[ :=]*\d+)` +
+	`|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?:ro|at|rs|sp)-[0-9a-f]{4,}\b|\b0x[0-9a-f]+\b|\b[0-9a-f]{8,}\b|\d+(?:[.,:]\d+)*`)
+
+// errorKey is an error without what is particular to one case of it.
+func errorKey(text string) string { return particular.ReplaceAllString(text, "$1#") }
 
 // errorText is the first line of what the latest attempt said, or how it ended.
 func (t *Top) errorText(ctx context.Context, r queue.AttemptedRollout) (string, error) {

@@ -41,13 +41,14 @@ func TestLook(t *testing.T) {
 		}
 		c.end(r, queue.AttemptSucceeded, "")
 	}
-	for _, text := range []string{`boom\nat line 3`, "boom", "bang"} {
+	for _, text := range []string{`boom 12\nat line 3`, "boom 7", "bang"} {
 		c.end(c.claim("w-done"), queue.AttemptFailed, `{"error":"`+text+`"}`)
 	}
 	c.beat("w-quick", "{}")
 	c.pass(queue.WorkerSilence*time.Second - 30*time.Second + time.Second)
 	c.beat("w-quick", "{}")
 	c.beat("w-done", "{}")
+	c.beat("w-ended", `{"stopped":true}`)
 
 	v := look()
 	seconds := queue.WorkerSilence + 1.0
@@ -64,13 +65,13 @@ func TestLook(t *testing.T) {
 	for _, r := range v.Running {
 		running = append(running, r.RolloutID)
 	}
-	if diff := cmp.Diff([]string{"w-quick", "w-done", "w-slow"}, workers); diff != "" || v.Known != 3 || v.Alive != 2 || v.Busy != 1 {
+	if diff := cmp.Diff([]string{"w-quick", "w-done", "w-ended", "w-slow"}, workers); diff != "" || v.Known != 4 || v.Alive != 2 || v.Busy != 1 {
 		t.Errorf("%d workers, %d alive, %d busy: %s", v.Known, v.Alive, v.Busy, diff)
 	}
 	if diff := cmp.Diff([]string{slow.RolloutID, quick.RolloutID}, running); diff != "" || v.Active != 2 {
 		t.Errorf("slowest first: %s", diff)
 	}
-	if len(v.Errors) != 2 || v.Errors[0].Text != "boom" || v.Errors[0].Count != 2 || v.Errors[1].Text != "bang" {
+	if len(v.Errors) != 2 || v.Errors[0].Text != "boom 12" || v.Errors[0].Count != 2 || v.Errors[1].Text != "bang" {
 		t.Errorf("errors are %+v", v.Errors)
 	}
 
@@ -78,6 +79,41 @@ func TestLook(t *testing.T) {
 	c.enqueue(5)
 	if v = look(); v.Enqueued != 5 || v.Finished != 0 {
 		t.Errorf("in the last second %v enqueued, %v finished", v.Enqueued, v.Finished)
+	}
+}
+
+// TestLookGoesByTheLease takes no worker for alive that the store takes for dead.
+func TestLookGoesByTheLease(t *testing.T) {
+	c := open(t, store.Options{WorkerTTL: 10 * time.Second})
+	c.beat("w", "{}")
+	c.pass(11 * time.Second)
+	v, err := NewTop(c, c.clock).Look(t.Context())
+	c.must(err)
+	if v.Known != 1 || v.Alive != 0 || v.workerGrid().rows[0][1] != "silent" {
+		t.Errorf("%d alive, %v", v.Alive, v.workerGrid().rows)
+	}
+}
+
+// TestErrorsGroup puts together what differs by ids and figures only.
+func TestErrorsGroup(t *testing.T) {
+	for _, group := range [][]string{
+		{"rollout ro-99d2f5cf24a8 of at-59149a77 timed out after 31.5 s", "rollout ro-fc777a56e5f2 of at-00000000 timed out after 7 s"},
+		{"no tool call 3f2504e0-4f89-11d3-9a0c-0305e82c3301", "no tool call 00000000-0000-0000-0000-000000000000"},
+		{"object at 0x7f8a3c is gone", "object at 0xAB12 is gone"},
+		{"bad digest 9e107d9d372bb6826bd81d3542a419d6", "bad digest e4d909c290d0fb1ca068ffaddf22cbd0"},
+		{"connect: 10.0.0.1:4747 refused", "connect: 10.0.12.31:80 refused"},
+	} {
+		if a, b := errorKey(group[0]), errorKey(group[1]); a != b {
+			t.Errorf("%q and %q", a, b)
+		}
+	}
+	for _, pair := range [][2]string{
+		{"exit: exit status 3", "exit: exit status 4"}, {"HTTP 429", "HTTP 500"}, {"Error code: 429", "Error code: 500"},
+		{"a defect", "b defect"}, {"timeout", "failed"},
+	} {
+		if errorKey(pair[0]) == errorKey(pair[1]) {
+			t.Errorf("%q and %q are one", pair[0], pair[1])
+		}
 	}
 }
 
@@ -146,21 +182,31 @@ ro-9     7      ValueError: boom`
 	if diff := cmp.Diff(whole, strings.Join(aView().Lines(0, 0), "\n")); diff != "" {
 		t.Error(diff)
 	}
-	const small = `up 1h30m  03:04:05
-queue    12,345 rollouts, 12,000
-         queuing, 2 running, 343
-         succeeded
-rates    1,235 enqueued, 9.9
-         finished, ? spans a
-         second  mean reward
-         0.1235 of the last 20
-workers  3 known, 2 alive, 1
-         busy
+	const small = `12,000 queued, 2 at work, 0 fai…
+2 of 3 workers alive, 1 busy
+1,235 in, 9.9 out a second
 
-WORKER  DOES  SIGN  FOR  ROLLOU…`
-	lines := aView().Lines(32, 13)
+WORKER  DOES  SIGN  FOR    ROLL…
+w1      busy  3.0s  1m15s  ro-1
+
+SLOWEST  ATTEMPT    FOR    SIGN…
+ro-1     2 running  1m15s  0.0s…
+
+FAILING  TIMES  ERROR
+ro-9     7      ValueError: boom`
+	lines := aView().Lines(32, 12)
 	if diff := cmp.Diff(small, strings.Join(lines, "\n")); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestLowTerminalsShowARow leaves room for a table beneath the summary.
+func TestLowTerminalsShowARow(t *testing.T) {
+	for _, size := range [][2]int{{40, 11}, {40, 5}, {80, 7}, {200, 5}} {
+		text := strings.Join(aView().Lines(size[0], size[1]), "\n")
+		if !strings.Contains(text, "queu") || !strings.Contains(text, "\nw1 ") {
+			t.Errorf("on %d columns and %d lines:\n%s", size[0], size[1], text)
+		}
 	}
 }
 

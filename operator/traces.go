@@ -45,18 +45,19 @@ func (d *Doctor) spans(ctx context.Context) ([]Finding, error) {
 		return skip("no rollout has finished"), nil
 	}
 	var out []Finding
+	ofNewest := "of the " + these(looked, "newest finished rollout ", "newest finished rollouts ")
 	if without > 0 {
-		out = append(out, Finding{Severity: Warning, Text: fmt.Sprintf("%d of the %d newest finished rollouts have no spans, as %s", without, looked, example),
+		out = append(out, Finding{Severity: Warning, Text: fmt.Sprintf("%s no spans, as %s", these(without, ofNewest+"has", ofNewest+"have"), example),
 			Remedy: "instrument the agent, or have it send to OTEL_EXPORTER_OTLP_TRACES_ENDPOINT; see docs/agents.md"})
 	}
 	if tokenless > 0 {
-		out = append(out, Finding{Severity: Warning, Text: fmt.Sprintf("%d of %d calls of language models have no token ids", tokenless, calls),
+		out = append(out, Finding{Severity: Warning, Text: fmt.Sprintf("%d of %s of language models came without token ids", tokenless, these(calls, "call", "calls")),
 			Remedy: "have the model server return them (return_token_ids; vLLM 0.10.2 or newer), or put the LLM proxy before it: text that is tokenised again is not what the model said"})
 	}
 	if out == nil {
-		text := fmt.Sprintf("the %d newest finished rollouts have spans", looked)
+		text := "the " + these(looked, "newest finished rollout has spans", "newest finished rollouts have spans")
 		if calls > 0 {
-			text += fmt.Sprintf(", and all %d calls of language models token ids", calls)
+			text += ", with token ids in " + these(calls, "call", "calls") + " of language models"
 		}
 		out = []Finding{{Severity: OK, Text: text}}
 	}

@@ -16,53 +16,59 @@ func (d *Doctor) workers(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := queue.Seconds(d.Now())
+	now, silence := queue.Seconds(d.Now()), queue.Silence(d.lease())
 	var silent, mute []string
 	alive := 0
 	for _, w := range page.Items {
-		switch gone := now-w.LastSeen() > queue.WorkerSilence; {
-		case gone && w.Status == queue.WorkerBusy:
+		switch lives := w.Alive(now, d.lease()); {
+		case !lives && w.Status == queue.WorkerBusy:
 			silent = append(silent, w.WorkerID)
-		case !gone && w.LastHeartbeatTime == nil && now-valueOf(w.LastDequeueTime) < queue.WorkerSilence:
+		case lives && w.LastHeartbeatTime == nil && now-valueOf(w.LastDequeueTime) < silence:
 			mute = append(mute, w.WorkerID)
 			alive++
-		case !gone:
+		case lives:
 			alive++
 		}
 	}
 	var out []Finding
 	if len(silent) > 0 {
-		out = append(out, Finding{Severity: Problem, Text: fmt.Sprintf("%d hold a rollout and have been silent for more than %d s: %s",
-			len(silent), queue.WorkerSilence, some(silent)), Remedy: "see whether they still run; with --worker-ttl their rollouts return to the queue by themselves"})
+		f := Finding{Severity: Problem, Remedy: "see whether they still run"}
+		f.Text = fmt.Sprintf("%s or been silent for more than %g s: %s",
+			these(len(silent), "worker holds a rollout and has ended", "workers hold rollouts and have ended"), silence, some(silent))
+		if d.lease() == 0 {
+			f.Remedy += "; for their rollouts to return to the queue by themselves, " + d.restart("with --worker-ttl 30")
+		}
+		out = append(out, f)
 	}
 	if len(mute) > 0 {
-		out = append(out, Finding{Severity: Warning, Text: fmt.Sprintf("%d have asked for work and never sent a heartbeat: %s", len(mute), some(mute)),
+		out = append(out, Finding{Severity: Warning,
+			Text: these(len(mute), "worker has asked for work and never sent a heartbeat: ",
+				"workers have asked for work and never sent a heartbeat: ") + some(mute),
 			Remedy: "switch heartbeats on (--heartbeat-interval): without them a dead worker looks like a busy one"})
 	}
 	if alive == 0 {
-		f, err := d.noWorker(ctx, page.Total)
-		return append(out, f), err
+		return append(out, d.noWorker(page.Total)), nil
 	}
 	if out == nil {
-		out = []Finding{{Severity: OK, Text: fmt.Sprintf("%d of %d are alive", alive, page.Total)}}
+		out = []Finding{{Severity: OK, Text: these(alive, fmt.Sprintf("of %d is alive", page.Total), fmt.Sprintf("of %d are alive", page.Total))}}
 	}
 	return out, nil
 }
 
 // noWorker judges that none of those known is alive: that matters where work
 // waits for one.
-func (d *Doctor) noWorker(ctx context.Context, known int) (Finding, error) {
-	st, err := d.Store.Statistics(ctx)
-	waiting := st.ByStatus[queue.RolloutQueuing] + st.ByStatus[queue.RolloutRequeuing]
+func (d *Doctor) noWorker(known int) Finding {
+	queued := d.statistics.ByStatus
+	waiting := queued[queue.RolloutQueuing] + queued[queue.RolloutRequeuing]
 	f := Finding{Severity: OK, Text: fmt.Sprintf("none of %d is alive", known)}
 	if known == 0 {
 		f.Text = "none has ever asked for work"
 	}
 	if waiting > 0 {
 		f.Severity, f.Remedy = Problem, "start one: aglq worker --store-url URL -- COMMAND"
-		f.Text += fmt.Sprintf(", and %s wait for one", group(waiting)+" rollouts")
+		f.Text += ", and " + these(int(waiting), "rollout waits for one", "rollouts wait for one")
 	}
-	return f, err
+	return f
 }
 
 // some names the first of many.
@@ -100,7 +106,7 @@ func (d *Doctor) workerClocks(ctx context.Context) ([]Finding, error) {
 	case len(off) > 0:
 		return []Finding{{Severity: Warning, Text: some(off), Remedy: "synchronise the clocks, by NTP"}}, nil
 	}
-	return []Finding{{Severity: OK, Text: fmt.Sprintf("%d agree with the store's", compared)}}, nil
+	return []Finding{{Severity: OK, Text: these(compared, "agrees with the store's", "agree with the store's")}}, nil
 }
 
 // workerSkew is how far a worker's clock is ahead of the store's. Workers say

@@ -19,6 +19,8 @@ type Evidence struct {
 	Ahead int
 	// Workers are all that the store knows.
 	Workers []*Worker
+	// WorkerTTL is the lease that the store gives workers, in seconds; 0 is none.
+	WorkerTTL float64
 	// Traces tell of attempts by their id. Attempts may be missing.
 	Traces map[string]Trace
 }
@@ -26,9 +28,9 @@ type Evidence struct {
 const (
 	// MostAhead is how far the rollouts ahead in the queue are counted.
 	MostAhead = 1000
-	// WorkerSilence is how many seconds after its last sign of life a worker is
-	// taken for alive: three heartbeats of the slowest of the usual workers.
-	WorkerSilence = 90
+	// askingPause is how many seconds a free worker may let pass without asking for
+	// work that waits: two pauses between the claims of the usual ones.
+	askingPause = 10
 )
 
 // ReasonCode classes a [Reason]. Programs may rely on the codes, not on texts.
@@ -39,6 +41,7 @@ const (
 	ReasonNoWorker    ReasonCode = "no_worker"    // nobody has ever asked for work
 	ReasonWorkersGone ReasonCode = "workers_gone" // those who did are silent
 	ReasonWorkersBusy ReasonCode = "workers_busy" // each live worker holds a rollout
+	ReasonWorkersIdle ReasonCode = "workers_idle" // live workers are free, but do not ask
 	ReasonBehind      ReasonCode = "behind"       // others are before it in the queue
 	ReasonNext        ReasonCode = "next"         // it is the next to be claimed
 	ReasonHeld        ReasonCode = "held"         // an attempt is at work
@@ -80,7 +83,7 @@ type Holder struct {
 // WorkerCount sums up the workers of a store.
 type WorkerCount struct {
 	Known int `json:"known"`
-	Alive int `json:"alive"` // heard of within WorkerSilence
+	Alive int `json:"alive"` // see Worker.Alive
 	Busy  int `json:"busy"`  // alive, and holding a rollout
 }
 
@@ -115,7 +118,7 @@ func Explain(e Evidence) Explanation {
 	x := Explanation{
 		RolloutID: r.Rollout.RolloutID, Status: r.Rollout.Status, Time: e.Now,
 		StartTime: r.Rollout.StartTime, EndTime: r.Rollout.EndTime, Config: r.Rollout.Config,
-		Workers: countWorkers(e.Workers, e.Now), Attempts: e.stories(), AttemptsLeft: r.attemptsLeft(),
+		Workers: e.countWorkers(), Attempts: e.stories(), AttemptsLeft: r.attemptsLeft(),
 	}
 	if x.Config.RetryCondition == nil {
 		x.Config.RetryCondition = []AttemptStatus{} // an array on the wire
@@ -160,10 +163,10 @@ func (x *Explanation) comes(event string, at float64, text string) {
 
 var whenever = math.Inf(1)
 
-func countWorkers(workers []*Worker, now float64) WorkerCount {
-	c := WorkerCount{Known: len(workers)}
-	for _, w := range workers {
-		if w.Alive(now) {
+func (e Evidence) countWorkers() WorkerCount {
+	c := WorkerCount{Known: len(e.Workers)}
+	for _, w := range e.Workers {
+		if w.Alive(e.Now, e.WorkerTTL) {
 			c.Alive++
 			if w.Status == WorkerBusy {
 				c.Busy++
@@ -206,7 +209,29 @@ func (x *Explanation) whyNotClaimed(e Evidence) {
 			counted(c.Known, "worker"), last.WorkerID, duration(e.Now-last.LastSeen()))
 	case c.Busy == c.Alive:
 		x.because(ReasonWorkersBusy, "%s alive, and busy with other rollouts", areCounted(c.Alive, "worker"))
+	default:
+		x.whyNotAskedFor(e)
 	}
+}
+
+// whyNotAskedFor tells of live workers that are free: while work waits, one that
+// asks gets some at once.
+func (x *Explanation) whyNotAskedFor(e Evidence) {
+	last := 0.0
+	for _, w := range e.Workers {
+		if w.Alive(e.Now, e.WorkerTTL) && w.Status != WorkerBusy && w.LastDequeueTime != nil {
+			last = max(last, *w.LastDequeueTime)
+		}
+	}
+	if e.Now-last <= askingPause {
+		return
+	}
+	free := areCounted(x.Workers.Alive-x.Workers.Busy, "worker") + " free, but without "
+	if last == 0 {
+		x.because(ReasonWorkersIdle, "%sever having asked for work", free)
+		return
+	}
+	x.because(ReasonWorkersIdle, "%shaving asked for work for %s", free, duration(e.Now-last))
 }
 
 // active explains a rollout that an attempt holds, or should hold.
@@ -226,7 +251,10 @@ func (x *Explanation) active(e Evidence) {
 		held += ", has sent no span yet"
 	}
 	x.because(ReasonHeld, "%s; last sign of life %s ago", held, duration(e.Now-x.Holder.LastSign))
-	if silence := e.Now - x.Holder.LastSign; silence > WorkerSilence {
+	switch silence := e.Now - x.Holder.LastSign; {
+	case w != nil && w.Stopped():
+		x.because(ReasonSilent, "its worker has ended, %s ago", duration(e.Now-w.LastSeen()))
+	case silence > Silence(e.WorkerTTL):
 		x.because(ReasonSilent, "neither the attempt nor its worker has shown a sign of life for %s", duration(silence))
 	}
 	if !x.limits(e, w) {
@@ -237,7 +265,7 @@ func (x *Explanation) active(e Evidence) {
 }
 
 func (x *Explanation) unheld(a *Attempt) {
-	const remedy = "no worker has it and none will get it: put it back with aglq requeue"
+	const remedy = "no worker has it and none will get it: put it back with aglq requeue --force"
 	if a == nil {
 		x.because(ReasonUnheld, "it has no attempt; %s", remedy)
 		return

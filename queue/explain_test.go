@@ -46,9 +46,23 @@ func workerSeen(id string, status WorkerStatus, at float64) *Worker {
 	return w
 }
 
+// asked is a worker that last asked for work at a time.
+func asked(w *Worker, at float64) *Worker {
+	w.LastDequeueTime = &at
+	return w
+}
+
+// ended is a worker whose last heartbeat said that it ends.
+func ended(w *Worker, at float64) *Worker {
+	w.Beat(rawjson.Value(`{"stopped":true}`), at)
+	return w
+}
+
 func TestExplain(t *testing.T) {
-	idle, busy := workerSeen("i", WorkerIdle, 190), workerSeen("b", WorkerBusy, 190)
+	idle, busy := asked(workerSeen("i", WorkerIdle, 190), 195), workerSeen("b", WorkerBusy, 190)
 	gone, never := workerSeen("g", WorkerBusy, 100), workerSeen("n", WorkerUnknown, 0)
+	mute, deaf := asked(workerSeen("m", WorkerIdle, 195), 160), workerSeen("d", WorkerUnknown, 195)
+	left := ended(workerSeen("l", WorkerIdle, 180), 195)
 	tests := []struct {
 		name    string
 		s       *story
@@ -57,56 +71,70 @@ func TestExplain(t *testing.T) {
 		workers []*Worker
 		want    string
 		says    string // part of the summary
+		ttl     float64
 	}{
-		{"no worker", newStory(retrying(1)), 200, 3, nil, "no_worker behind ahead 3 claim", "no worker has ever asked"},
-		{"no sign ever", newStory(retrying(1)), 200, 0, []*Worker{never}, "workers_gone next ahead 0 claim", "none of 1 worker has"},
-		{"workers gone", newStory(retrying(1)), 200, 0, []*Worker{gone, never}, "workers_gone next ahead 0 claim", "came from g, 1m40s ago"},
-		{"at the edge of silence", newStory(retrying(1)), 190, 0, []*Worker{gone}, "workers_busy next ahead 0 claim", "1 worker is alive"},
-		{"workers busy", newStory(retrying(1)), 200, 1, []*Worker{busy, gone}, "workers_busy behind ahead 1 claim", "behind 1 other in"},
-		{"a worker is free", newStory(retrying(1)), 200, 0, []*Worker{busy, idle}, "next ahead 0 claim", "queuing: the next to be claimed"},
-		{"counted to the bound", newStory(retrying(1)), 200, 1000, []*Worker{idle}, "behind ahead 1000 claim", "behind 1000 others"},
-		{"beyond the bound", newStory(retrying(1)), 200, 1001, []*Worker{idle}, "behind ahead 1000 or more claim", "more than 1000"},
+		{"no worker", newStory(retrying(1)), 200, 3, nil, "no_worker behind ahead 3 claim", "no worker has ever asked", 0},
+		{"no sign ever", newStory(retrying(1)), 200, 0, []*Worker{never}, "workers_gone next ahead 0 claim", "none of 1 worker has", 0},
+		{"workers gone", newStory(retrying(1)), 200, 0, []*Worker{gone, never}, "workers_gone next ahead 0 claim", "came from g, 1m40s ago", 0},
+		{"at the edge of silence", newStory(retrying(1)), 190, 0, []*Worker{gone}, "workers_busy next ahead 0 claim", "1 worker is alive", 0},
+		{"workers busy", newStory(retrying(1)), 200, 1, []*Worker{busy, gone}, "workers_busy behind ahead 1 claim", "behind 1 other in", 0},
+		{"a worker is free", newStory(retrying(1)), 200, 0, []*Worker{busy, idle}, "next ahead 0 claim", "queuing: the next to be claimed", 0},
+		{"free workers that do not ask", newStory(retrying(1)), 200, 0, []*Worker{busy, mute, deaf}, "workers_idle next ahead 0 claim",
+			"2 workers are free, but without having asked for work for 40s", 0},
+		{"a free worker that never asked", newStory(retrying(1)), 200, 0, []*Worker{deaf}, "workers_idle next ahead 0 claim",
+			"1 worker is free, but without ever having asked for work", 0},
+		{"workers gone by the lease", newStory(retrying(1)), 203, 0, []*Worker{idle, busy}, "workers_gone next ahead 0 claim", "came from i, 8s ago", 5},
+		{"a lease longer than the silence", newStory(retrying(1)), 191, 0, []*Worker{gone}, "workers_gone next ahead 0 claim", "g, 1m31s ago", 600},
+		{"a worker that ended", newStory(retrying(1)), 200, 0, []*Worker{left}, "workers_gone next ahead 0 claim", "no worker is alive: of 1 worker", 0},
+		{"a worker that began again", newStory(retrying(1)), 200, 0, []*Worker{asked(ended(workerSeen("l", WorkerIdle, 0), 180), 195)},
+			"next ahead 0 claim", "the next", 0},
+		{"counted to the bound", newStory(retrying(1)), 200, 1000, []*Worker{idle}, "behind ahead 1000 claim", "behind 1000 others", 0},
+		{"beyond the bound", newStory(retrying(1)), 200, 1001, []*Worker{idle}, "behind ahead 1000 or more claim", "more than 1000", 0},
 		{"requeued", newStory(retrying(2, AttemptFailed)).claim("a", "w").report("a", AttemptFailed), 200, 0, []*Worker{idle},
-			"next ahead 0 claim", "requeuing: "},
+			"next ahead 0 claim", "requeuing: ", 0},
 
 		{"held", newStory(limits(60, 20, 1)).claim("a", "b"), 110, 0, []*Worker{workerSeen("b", WorkerBusy, 105)},
-			"held held by worker b unresponsive @120.0 timeout @160.0 report", "attempt 1, held by worker b for 10s, has sent no span yet; last sign of life 5s ago"},
+			"held held by worker b unresponsive @120.0 timeout @160.0 report", "attempt 1, held by worker b for 10s, has sent no span yet; last sign of life 5s ago", 0},
 		{"held and running", newStory(limits(60, 20, 1)).claim("a", "b").at(108).spans("a"), 110, 0, nil,
-			"held held by worker b unresponsive @128.0 timeout @160.0 report", "for 10s; last sign of life 2s ago"},
+			"held held by worker b unresponsive @128.0 timeout @160.0 report", "for 10s; last sign of life 2s ago", 0},
 		{"under a lease", leased(30, retrying(1)).claim("a", "b"), 110, 0, []*Worker{workerSeen("b", WorkerBusy, 105)},
-			"held held by worker b lease_end @135.0 report", "preparing: "},
+			"held held by worker b lease_end @135.0 report", "preparing: ", 0},
 		{"by nobody in particular", newStory(retrying(1)).claim("a", ""), 110, 0, nil,
-			"held unwatched held by a caller that gave no worker id report", "a caller that gave no worker id"},
+			"held unwatched held by a caller that gave no worker id report", "a caller that gave no worker id", 0},
 		{"silent and unwatched", newStory(retrying(1)).claim("a", "g"), 300, 0, []*Worker{gone},
-			"held silent unwatched held by worker g report", "--worker-ttl"},
+			"held silent unwatched held by worker g report", "--worker-ttl", 0},
+		{"silent by the lease", newStory(retrying(1)).claim("a", "g"), 140, 0, []*Worker{gone},
+			"held silent unwatched held by worker g report", "sign of life for 40s", 30},
+		{"held by a worker that ended", newStory(retrying(1)).claim("a", "l"), 200, 0, []*Worker{left},
+			"held silent unwatched held by worker l report", "its worker has ended", 0},
 		{"a heartbeat of 0 switches silence off", beatAt(newStory(limits(0, 5, 1)).claim("a", "w"), "a", 0), 150, 0, nil,
-			"held unwatched held by worker w report", "preparing"},
+			"held unwatched held by worker w report", "preparing", 0},
 		{"overdue", newStory(limits(10, 0, 1)).claim("a", "b"), 111, 0, nil,
-			"held overdue held by worker b timeout @110.0 report", "timeout_seconds are exceeded since 1s"},
+			"held overdue held by worker b timeout @110.0 report", "timeout_seconds are exceeded since 1s", 0},
 		{"no time in a number", newStory(limits(math.MaxFloat64, 0, 1)).at(math.MaxFloat64).claim("a", "b"), 110, 0, nil,
-			"held held by worker b timeout report", "held"},
+			"held held by worker b timeout report", "held", 0},
 		{"shown running without attempts", newStory(retrying(1)).set(RolloutRunning), 110, 0, []*Worker{idle},
-			"unheld nothing", "aglq requeue"},
+			"unheld nothing", "aglq requeue", 0},
 		{"shown running after its attempt", newStory(limits(10, 0, 1)).claim("a", "b").report("a", AttemptFailed).set(RolloutRunning),
-			105, 0, nil, "unheld timeout @110.0 nothing", "number 1, has ended (failed)"},
+			105, 0, nil, "unheld timeout @110.0 nothing", "number 1, has ended (failed)", 0},
 
 		{"succeeded", newStory(retrying(1)).claim("a", "b").at(130).report("a", AttemptSucceeded), 200, 0, nil,
-			"finished nothing", "attempt 1 succeeded 1m10s ago, 30s after it was enqueued"},
+			"finished nothing", "attempt 1 succeeded 1m10s ago, 30s after it was enqueued", 0},
 		{"failed, no retry wanted", newStory(retrying(3)).claim("a", "b").report("a", AttemptFailed), 200, 0, nil,
-			"finished nothing", "failed is not in its retry_condition"},
+			"finished nothing", "failed is not in its retry_condition", 0},
 		{"failed, no retry left", newStory(retrying(1, AttemptFailed)).claim("a", "b").report("a", AttemptFailed), 200, 0, nil,
-			"finished nothing", "no attempt is left of max_attempts 1"},
-		{"failed by hand", newStory(retrying(1)).set(RolloutFailed), 200, 0, nil, "finished nothing", "no attempt was made"},
+			"finished nothing", "no attempt is left of max_attempts 1", 0},
+		{"failed by hand", newStory(retrying(1)).set(RolloutFailed), 200, 0, nil, "finished nothing", "no attempt was made", 0},
 		{"succeeded by hand", newStory(retrying(1)).claim("a", "b").set(RolloutSucceeded), 200, 0, nil,
-			"finished nothing", "number 1, is preparing"},
+			"finished nothing", "number 1, is preparing", 0},
 		{"failed, with a config that retries", newStory(retrying(1)).claim("a", "b").report("a", AttemptFailed).configured(retrying(3, AttemptFailed)),
-			200, 0, nil, "finished nothing", "the config has changed since"},
+			200, 0, nil, "finished nothing", "the config has changed since", 0},
 		{"cancelled", newStory(retrying(1)).claim("a", "b").set(RolloutCancelled), 200, 0, nil,
-			"finished nothing", "cancelled by a caller 1m40s ago"},
+			"finished nothing", "cancelled by a caller 1m40s ago", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			x := Explain(Evidence{Record: tt.s.Record, Now: tt.now, Ahead: tt.ahead, Workers: tt.workers})
+			x := Explain(Evidence{Record: tt.s.Record, Now: tt.now, Ahead: tt.ahead, Workers: tt.workers, WorkerTTL: tt.ttl})
 			if got := told(x); got != tt.want {
 				t.Errorf("it says %q\nwant    %q", got, tt.want)
 			}

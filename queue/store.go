@@ -240,6 +240,8 @@ type Statistics struct {
 	Resources int64
 	Workers   int64
 	Uptime    time.Duration
+	// WorkerTTL is the lease that the store gives workers, see [Silence]; 0 is none.
+	WorkerTTL time.Duration
 	// ByStatus counts rollouts; absent statuses are 0.
 	ByStatus map[RolloutStatus]int64
 	// Memory is nil where the backend keeps nothing in memory.

@@ -2,6 +2,20 @@ package queue
 
 import "github.com/aglq/aglq/queue/rawjson"
 
+// WorkerSilence is how many seconds after its last sign of life a worker is at
+// most taken for alive: three heartbeats of the slowest of the usual workers.
+const WorkerSilence = 90
+
+// Silence is how many seconds after its last sign of life a worker is taken for
+// alive by a store with such a lease, 0 for none: what the store takes for dead
+// is nowhere shown alive.
+func Silence(lease float64) float64 {
+	if lease <= 0 {
+		return WorkerSilence
+	}
+	return min(lease, WorkerSilence)
+}
+
 // WorkerChange is what a change of an attempt means for its worker.
 type WorkerChange int
 
@@ -85,12 +99,35 @@ func (w *Worker) FoundNothing(now float64) {
 	}
 }
 
-// Beat records a heartbeat; stats nil keeps the previous ones.
+// Beat records a heartbeat; stats nil keeps the previous ones, unless those were
+// the last of a worker that has begun again.
 func (w *Worker) Beat(stats rawjson.Value, now float64) {
 	w.LastHeartbeatTime = &now
-	if stats != nil {
+	switch {
+	case stats != nil:
 		w.HeartbeatStats = stats
+	case w.saidStopped():
+		w.HeartbeatStats = rawjson.Null
 	}
+}
+
+// StatStopped is the member of a heartbeat's statistics that is true in the last
+// heartbeat of a worker that ends in good order.
+const StatStopped = "stopped"
+
+func (w *Worker) saidStopped() bool { return w.HeartbeatStats.Get(StatStopped).Bool() }
+
+// Stopped reports whether the worker has said that it ends, and has not been
+// heard of since.
+func (w *Worker) Stopped() bool {
+	return w.LastHeartbeatTime != nil && *w.LastHeartbeatTime >= w.LastSeen() && w.saidStopped()
+}
+
+// Alive reports whether the worker is taken for alive by a store with such a
+// lease, see [Silence].
+func (w *Worker) Alive(now, lease float64) bool {
+	seen := w.LastSeen()
+	return seen > 0 && now-seen <= Silence(lease) && !w.Stopped()
 }
 
 // LastSeen is the latest sign of life of the worker itself, 0 for none: a
@@ -103,10 +140,4 @@ func (w *Worker) LastSeen() float64 {
 		}
 	}
 	return last
-}
-
-// Alive reports whether the worker was heard of within [WorkerSilence].
-func (w *Worker) Alive(now float64) bool {
-	seen := w.LastSeen()
-	return seen > 0 && now-seen <= WorkerSilence
 }

@@ -8,10 +8,15 @@ import (
 )
 
 // beat sends heartbeats until ctx ends: the first at once, then at intervals
-// short enough for every task that runs.
+// short enough for every task that runs, and a last one that says so.
 func (w *Worker) beat(ctx context.Context) {
 	snap := newSnapshot(w.opts.Version)
 	failing := false
+	defer func() {
+		if !failing { // else the store sees by itself that the worker is gone
+			w.lastBeat(context.WithoutCancel(ctx), snap)
+		}
+	}()
 	for {
 		sent := time.Now()
 		err := w.heartbeat(ctx, snap)
@@ -69,6 +74,21 @@ func (w *Worker) interval() time.Duration {
 	return d
 }
 
+// lastBeatTime is how long the end of a worker may wait for the store to know of
+// it.
+const lastBeatTime = 2 * time.Second
+
+// lastBeat tells the store that the worker ends, so that it is not taken for alive
+// until it has been silent for long. Without an answer it ends all the same.
+func (w *Worker) lastBeat(ctx context.Context, snap *snapshot) {
+	ctx, cancel := context.WithTimeout(ctx, lastBeatTime)
+	defer cancel()
+	stats := snap.take(time.Now(), w.inflight(), true)
+	if _, err := w.store.Heartbeat(ctx, queue.Heartbeat{WorkerID: w.opts.ID, Stats: stats}); err != nil {
+		w.log.Warn("the store was not told that the worker ends", "error", err)
+	}
+}
+
 // heartbeat sends one, and ends the tasks that it shows to be lost.
 func (w *Worker) heartbeat(ctx context.Context, snap *snapshot) error {
 	w.mu.Lock()
@@ -84,7 +104,7 @@ func (w *Worker) heartbeat(ctx context.Context, snap *snapshot) error {
 	defer cancel()
 	answer, err := w.store.Heartbeat(ctx, queue.Heartbeat{
 		WorkerID: w.opts.ID,
-		Stats:    snap.take(time.Now(), len(held)),
+		Stats:    snap.take(time.Now(), len(held), false),
 		Held:     held,
 	})
 	w.heard(err)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/rawjson"
 )
 
@@ -39,9 +40,9 @@ func newSnapshot(version string) *snapshot {
 	return &snapshot{version: version, host: host, cpu: readCPU(), busy: readCPUTime()}
 }
 
-// take describes the machine and the process now. What the system does not tell
-// is 0.
-func (s *snapshot) take(now time.Time, inflight int) rawjson.Value {
+// take describes the machine and the process now, and whether the worker ends
+// with it. What the system does not tell is 0.
+func (s *snapshot) take(now time.Time, inflight int, stopped bool) rawjson.Value {
 	busy := readCPUTime()
 	percent := share(busy.used-s.busy.used, busy.total-s.busy.total)
 	s.busy = busy
@@ -72,6 +73,9 @@ func (s *snapshot) take(now time.Time, inflight int) rawjson.Value {
 	}
 	count("inflight", inflight)
 	count("pid", os.Getpid())
+	if stopped {
+		buf = append(buf, `,"`+queue.StatStopped+`":true`...)
+	}
 	return append(buf, '}')
 }
 

@@ -405,6 +405,8 @@ func TestExitWhenIdle(t *testing.T) {
 		t.Fatalf("worker %v, %v", seen, err)
 	} else if seen.HeartbeatStats.Get("mem_total_gb") == nil || seen.HeartbeatStats.Get("inflight") == nil {
 		t.Errorf("heartbeat says %s", seen.HeartbeatStats)
+	} else if !seen.Stopped() {
+		t.Errorf("the last heartbeat does not say that the worker ends: %s", seen.HeartbeatStats)
 	}
 }
 

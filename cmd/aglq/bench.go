@@ -85,7 +85,7 @@ func unused(ctx context.Context, url string) error {
 	}
 	now := queue.Seconds(time.Now())
 	for _, w := range workers.Items {
-		if w.Alive(now) && !strings.HasPrefix(w.WorkerID, benchmarks.WorkerPrefix) {
+		if w.Alive(now, 0) && !strings.HasPrefix(w.WorkerID, benchmarks.WorkerPrefix) {
 			return fmt.Errorf("worker %s is attached to the store %s, or was %.0f s ago, and would claim what the benchmark enqueues: %s",
 				w.WorkerID, url, max(0, now-w.LastSeen()), instead)
 		}

@@ -15,7 +15,7 @@ import (
 func (a *app) benchMicroCommand() *cli.Command {
 	about := "The modes:\n"
 	for _, m := range micro.Modes {
-		about += fmt.Sprintf("\n- %s: %s; %d callers, %d operations", m.Name, m.About, m.Callers, m.Operations)
+		about += fmt.Sprintf("\n- %s: %s; %s, %d operations", m.Name, m.About, counted(m.Callers, "caller", "callers"), m.Operations)
 	}
 	return &cli.Command{
 		Name: "micro", ArgsUsage: "MODE", Usage: "measure one kind of call",

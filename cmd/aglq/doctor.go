@@ -95,7 +95,7 @@ func (a *app) writeFindings(cmd *cli.Command, found []operator.Finding) error {
 		return err
 	}
 	if bad > 0 {
-		fmt.Fprintf(a.stderr, "%d findings\n", bad)
+		fmt.Fprintln(a.stderr, counted(bad, "finding", "findings"))
 		return errFailed
 	}
 	return nil

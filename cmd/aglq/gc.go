@@ -59,7 +59,7 @@ func (a *app) gc(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	if !cmd.Bool("yes") || cmd.Bool("dry-run") {
-		fmt.Fprintf(a.stderr, "%d partitions would be dropped, and nothing was; --yes drops them\n", len(found))
+		fmt.Fprintf(a.stderr, "%s be dropped, and nothing was; --yes drops what is listed\n", counted(len(found), "partition would", "partitions would"))
 		return nil
 	}
 	return a.drop(ctx, j, found)
@@ -94,7 +94,7 @@ func (a *app) drop(ctx context.Context, j *mongo.Janitor, partitions []mongo.Par
 			failed = true
 			continue
 		}
-		fmt.Fprintf(a.stderr, "dropped partition %s: %d documents\n", cell(p.Name), documents)
+		fmt.Fprintf(a.stderr, "dropped partition %s: %s\n", cell(p.Name), counted(int(documents), "document", "documents"))
 	}
 	if failed {
 		return errFailed

@@ -101,7 +101,7 @@ func (a *app) startServer(cmd *cli.Command, logs *logs, host string, port int) (
 	}
 	s := store.New(backend, storeOptions(cmd, log, recorder))
 	if recorder != nil {
-		recorder.Watch(backend, metrics.WatchOptions{Silence: cmd.Duration("worker-ttl")})
+		recorder.Watch(backend, metrics.WatchOptions{WorkerTTL: cmd.Duration("worker-ttl")})
 	}
 	server, ctx := a.serve(s, newAPI(cmd, s, recorder, logs.of("http")), listener, host, log)
 	if recorder != nil {

@@ -112,16 +112,21 @@ func (l *liveTop) run(ctx context.Context, interval time.Duration) error {
 				l.view = seen.view
 			}
 		case key := <-l.keys:
-			if quits(key) {
+			switch {
+			case key == interruptKey: // which a terminal that is drawn on does not turn into SIGINT
+				return &statusError{128 + int(syscall.SIGINT), errFailed}
+			case quits(key):
 				return nil
 			}
 		}
 	}
 }
 
-// quits reports whether a key ends the view: q, Q, Ctrl-C, Ctrl-D, and a
+const interruptKey = '\x03' // Ctrl-C
+
+// quits reports whether a key ends the view in good order: q, Q, Ctrl-D, and a
 // terminal that is gone.
-func quits(key byte) bool { return strings.IndexByte("qQ\x03\x04\x00", key) >= 0 }
+func quits(key byte) bool { return strings.IndexByte("qQ\x04\x00", key) >= 0 }
 
 // follow looks at the store again and again.
 func (l *liveTop) follow(ctx context.Context, interval time.Duration) {

@@ -187,18 +187,33 @@ func (p *pseudo) ended() bool {
 	}
 }
 
-// TestTopEndsBySignal gives the terminal back.
+// TestTopEndsBySignal gives the terminal back, and has Ctrl-C be the signal that it
+// is elsewhere.
 func TestTopEndsBySignal(t *testing.T) {
 	t.Parallel()
 	store := start(t, nil, storeArgs()...)
-	p := onTerminal(t, 80, 24, "top", "--store-url", store.url())
-	p.shows("the queue", has("0 rollouts"))
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the end", func() bool { return p.ended() })
-	until(t, "the old screen", func() bool { return strings.HasSuffix(p.text(), leaveScreen) })
-	if code := p.cmd.ProcessState.ExitCode(); code != 143 {
-		t.Errorf("it ended with status %d", code)
+	url := store.url()
+	for _, tt := range []struct {
+		name string
+		end  func(p *pseudo) error
+		code int
+	}{
+		{"SIGTERM", func(p *pseudo) error { return p.cmd.Process.Signal(syscall.SIGTERM) }, 143},
+		{"SIGINT", func(p *pseudo) error { return p.cmd.Process.Signal(syscall.SIGINT) }, 130},
+		{"Ctrl-C", func(p *pseudo) error { _, err := p.master.WriteString("\x03"); return err }, 130},
+		{"Ctrl-D", func(p *pseudo) error { _, err := p.master.WriteString("\x04"); return err }, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := onTerminal(t, 80, 24, "top", "--store-url", url)
+			p.shows("the queue", has("0 rollouts"))
+			if err := tt.end(p); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "the end", func() bool { return p.ended() })
+			until(t, "the old screen", func() bool { return strings.HasSuffix(p.text(), leaveScreen) })
+			if code := p.cmd.ProcessState.ExitCode(); code != tt.code {
+				t.Errorf("it ended with status %d, want %d", code, tt.code)
+			}
+		})
 	}
 }

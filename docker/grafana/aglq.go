@@ -1,26 +1,38 @@
 package grafana
 
-// Shorthands of the expressions on the board. Stores of one database all see the
-// same queue, so depths and workers are maxima, while events add up.
+// Shorthands of the expressions on the board. Stores of one queue all see the
+// same, so depths and workers are maxima, while events add up. Each queue (a
+// partition of a database, or a store in memory) is a job of Prometheus, whose
+// name begins with aglq-store: what is compared is compared within a job.
 const (
 	window = "1m"
 
-	waiting     = `sum(max by (status) (aglq_queue_depth{status=~"queuing|requeuing"}))`
-	liveWorkers = `sum(max by (status) (aglq_workers{status=~"idle|busy|unknown"}))`
-	idleWorkers = `max(aglq_workers{status="idle"})`
-	busyWorkers = `max(aglq_workers{status="busy"})`
-	claimRate   = `sum(rate(aglq_claimed_total[1m]))`
-	enqueueRate = `sum(rate(aglq_enqueued_total[1m]))`
+	waiting     = `sum by (job) (max by (job, status) (aglq_queue_depth{status=~"queuing|requeuing"}))`
+	held        = `sum by (job) (max by (job, status) (aglq_queue_depth{status=~"preparing|running"}))`
+	liveWorkers = `sum by (job) (max by (job, status) (aglq_workers{status=~"idle|busy|unknown"}))`
+	idleWorkers = `max by (job) (aglq_workers{status="idle"})`
+	busyWorkers = `max by (job) (aglq_workers{status="busy"})`
+	deadWorkers = `max by (job) (aglq_workers{status="silent"})`
+	claimRate   = `sum by (job) (rate(aglq_claimed_total[1m]))`
+	enqueueRate = `sum by (job) (rate(aglq_enqueued_total[1m]))`
+	endRate     = `sum by (job) (rate(aglq_attempt_duration_seconds_count[5m]))`
+	storesUp    = `up{job=~"aglq-store.*"}`
 )
 
 // orZero is 0 where an expression has no series yet.
 func orZero(expr string) string { return "(" + expr + " or vector(0))" }
 
+// orNone is 0 for the jobs of which an expression has no series yet.
+func orNone(expr string) string { return "(" + expr + " or 0 * sum by (job) (" + storesUp + "))" }
+
 func aglq() Board {
 	return Board{UID: "aglq", Title: "aglq", Refresh: "10s", Rows: []Row{
-		whyNothingMoves(), queueRow(), workersRow(), latenciesRow(), outcomesRow(), rewardsRow(), spansRow(), mongoRow(), processRow(),
+		whyNothingMoves(), queueRow(), workersRow(), latenciesRow(), outcomesRow(), rewardsRow(), spansRow(), llmRow(), mongoRow(), processRow(),
 	}}
 }
+
+// answer is a question to each job, and what YES means.
+func answer(expr, yes string) Query { return Query{expr, yes + " ({{job}})"} }
 
 // whyNothingMoves asks one question after the other, from the database up to the
 // algorithm. The first YES is the reason.
@@ -30,37 +42,33 @@ func whyNothingMoves() Row {
 			Title: "The first YES is the reason", Kind: Answers, Width: 24,
 			About: "Read from left to right. docs/metrics.md says what to do about each.",
 			Queries: []Query{
-				{`(min(up{job="aglq-store"}) or vector(0)) == bool 0`, "a store is down"},
-				{`min(aglq_backend_up) == bool 0`, "the database does not answer"},
-				{orZero(`sum(rate(agl_http_latency_count{status="503"}[1m]))`) + ` > bool 0`, "calls are turned away"},
-				{`(` + waiting + ` == bool 0) * (` + orZero(enqueueRate) + ` == bool 0)`, "nothing is enqueued"},
-				{`(` + waiting + ` > bool 0) * (` + liveWorkers + ` == bool 0)`, "no worker is alive"},
-				{`(max(aglq_workers{status="silent"})) > bool 0`, "workers died at work"},
-				{`(` + waiting + ` > bool 0) * (` + idleWorkers + ` == bool 0) * (` + busyWorkers + ` > bool 0)`, "all workers are busy"},
-				{
-					`(` + waiting + ` > bool 0) * (` + idleWorkers + ` > bool 0) * (` + orZero(claimRate) + ` == bool 0)`,
-					"work is held back: paused, or not due yet",
-				},
-				{
-					orZero(`sum(rate(aglq_requeues_total[5m]))`) + ` > bool ` + orZero(`sum(rate(agl_rollouts_duration_count[5m]))`),
-					"attempts go in circles",
-				},
+				answer(`(min by (job) (`+storesUp+`) or 0 * absent(`+storesUp+`)) == bool 0`, "a store is down"),
+				answer(`min by (job) (aglq_backend_up) == bool 0`, "the database does not answer"),
+				answer(orNone(`sum by (job) (rate(agl_http_latency_count{status="503"}[1m]))`)+` > bool 0`, "calls are turned away"),
+				answer(`(`+held+` > bool 0) * (`+deadWorkers+` == bool 0) * (`+orNone(endRate)+` == bool 0)`, "attempts run and none ends"),
+				answer(`(`+waiting+` == bool 0) * (`+orNone(enqueueRate)+` == bool 0)`, "nothing is enqueued"),
+				answer(`(`+waiting+` > bool 0) * (`+liveWorkers+` == bool 0)`, "no worker is alive"),
+				answer(deadWorkers+` > bool 0`, "workers died at work"),
+				answer(`(`+waiting+` > bool 0) * (`+idleWorkers+` == bool 0) * (`+busyWorkers+` > bool 0)`, "all workers are busy"),
+				answer(`(`+waiting+` > bool 0) * (`+idleWorkers+` > bool 0) * (`+orNone(claimRate)+` == bool 0)`, "idle workers do not ask for work"),
+				answer(orNone(`sum by (job) (rate(aglq_requeues_total[5m]))`)+` > bool `+orNone(`sum by (job) (rate(agl_rollouts_duration_count[5m]))`),
+					"attempts go in circles"),
 			},
 		},
 		{
 			Title: "In and out", Unit: "ops", About: "Rollouts a second. Below in for long, the queue grows.", Queries: []Query{
-				{enqueueRate, "enqueued"},
-				{claimRate, "claimed"},
-				{`sum(rate(aglq_requeues_total[1m]))`, "requeued"},
-				{`sum(rate(agl_rollouts_duration_count[1m]))`, "finished"},
+				{enqueueRate, "enqueued {{job}}"},
+				{claimRate, "claimed {{job}}"},
+				{`sum by (job) (rate(aglq_requeues_total[1m]))`, "requeued {{job}}"},
+				{`sum by (job) (rate(agl_rollouts_duration_count[1m]))`, "finished {{job}}"},
 			},
 		},
 		{
 			Title: "Work and hands", Unit: "short", Queries: []Query{
-				{waiting, "rollouts waiting"},
-				{idleWorkers, "idle workers"},
-				{busyWorkers, "busy workers"},
-				{`max(aglq_workers{status="silent"})`, "silent workers"},
+				{waiting, "rollouts waiting {{job}}"},
+				{idleWorkers, "idle workers {{job}}"},
+				{busyWorkers, "busy workers {{job}}"},
+				{deadWorkers, "silent workers {{job}}"},
 			},
 		},
 		{
@@ -73,8 +81,8 @@ func whyNothingMoves() Row {
 
 func queueRow() Row {
 	return Row{"Queue", []Panel{
-		lines("Depth by status", "short", `max by (status) (aglq_queue_depth)`, "{{status}}"),
-		lines("Age of the oldest", "s", `max by (status) (aglq_queue_oldest_age_seconds)`, "{{status}}"),
+		lines("Depth by status", "short", `max by (job, status) (aglq_queue_depth)`, "{{job}} {{status}}"),
+		lines("Age of the oldest", "s", `max by (job, status) (aglq_queue_oldest_age_seconds)`, "{{job}} {{status}}"),
 		{Title: "Wait from enqueue to claim", Unit: "s", Queries: quantiles("aglq_queue_wait_seconds", window)},
 		lines("Requeues by reason", "ops", rate("aglq_requeues_total", window, "reason"), "{{reason}}"),
 		lines("Claims by result", "ops", rate("aglq_claims_total", window, "result"), "{{result}}").
@@ -88,7 +96,7 @@ func queueRow() Row {
 
 func workersRow() Row {
 	return Row{"Workers", []Panel{
-		lines("Workers by status", "short", `max by (status) (aglq_workers)`, "{{status}}").
+		lines("Workers by status", "short", `max by (job, status) (aglq_workers)`, "{{job}} {{status}}").
 			about("Silent: holds an attempt and shows no sign of life. Gone: holds none and shows none either."),
 		lines("Tasks ended", "ops", rate("aglq_worker_tasks_total", window, "status"), "{{status}}"),
 		{Title: "Tasks that run, and slots", Unit: "short", Queries: []Query{
@@ -158,15 +166,37 @@ func rewardsRow() Row {
 	}}
 }
 
+// Lines that have another unit than the rest of their panel.
+const (
+	evictedLine = "spans evicted a second"
+	lostLine    = "spans dropped a second"
+)
+
 func spansRow() Row {
 	return Row{"Spans", []Panel{
 		lines("Spans received", "ops", rate("aglq_spans_ingested_total", window, "result"), "{{result}}"),
 		{Title: "Spans in one call", Unit: "short", Queries: []Query{
 			{quantile(.5, "aglq_span_batch_size", window, ""), "P50"}, {quantile(.99, "aglq_span_batch_size", window, ""), "P99"},
 		}},
-		{Title: "Memory of spans and evictions", Unit: "bytes", About: "The memory backend only.", Queries: []Query{
+		{Title: "Memory of spans and evictions", Unit: "bytes", Units: map[string]string{evictedLine: "ops"}, About: "The memory backend only.", Queries: []Query{
 			{`sum(aglq_span_memory_bytes)`, "held"}, {`sum(aglq_span_memory_limit_bytes)`, "limit"},
-			{`sum(rate(aglq_spans_evicted_total[1m]))`, "spans evicted a second"},
+			{`sum(rate(aglq_spans_evicted_total[1m]))`, evictedLine},
+		}},
+		lines("Deleted by retention", "ops", rate("aglq_purged_total", window, "collection"), "{{collection}}").
+			about("What --retain-finished and --retain-spans delete."),
+	}}
+}
+
+func llmRow() Row {
+	return Row{"LLM proxy", []Panel{
+		lines("Calls by status", "ops", rate("aglq_llm_requests_total", window, "model, status"), "{{model}} {{status}}"),
+		lines("Calls by outcome", "ops", rate("aglq_llm_outcomes_total", window, "model, outcome"), "{{model}} {{outcome}}"),
+		lines("Call P95", "s", quantile(.95, "aglq_llm_latency_seconds", window, "model"), "{{model}}"),
+		lines("First byte P95", "s", quantile(.95, "aglq_llm_ttft_seconds", window, "model"), "{{model}}"),
+		lines("Tokens", "ops", rate("aglq_llm_tokens_total", window, "model, kind"), "{{model}} {{kind}}"),
+		{Title: "Cost and lost spans", Unit: "currencyUSD", Units: map[string]string{lostLine: "ops"}, Queries: []Query{
+			{`sum by (model) (rate(aglq_llm_cost_dollars_total[5m])) * 3600`, "{{model}} an hour"},
+			{`sum(rate(aglq_llm_spans_dropped_total[1m]))`, lostLine},
 		}},
 	}}
 }

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // Source is the id of the data source in provisioning/datasources.
@@ -29,9 +30,10 @@ type Row struct {
 // Panel is one graph, or a row of figures.
 type Panel struct {
 	Title, About string
-	Unit         string // of Grafana: s, ops, bytes …
-	Kind         Kind   // Lines when ""
-	Width        int    // columns, 8 when 0
+	Unit         string            // of Grafana: s, ops, bytes …
+	Units        map[string]string // of queries, by legend, where it is another one
+	Kind         Kind              // Lines when ""
+	Width        int               // columns, 8 when 0
 	Queries      []Query
 }
 
@@ -110,9 +112,19 @@ func (p Panel) json(id int, at object) object {
 		kind = Lines
 	}
 	source := object{{"type", "prometheus"}, {"uid", Source}}
-	targets := make([]any, len(p.Queries))
+	targets, overrides := make([]any, len(p.Queries)), []any{}
 	for i, q := range p.Queries {
-		target := object{{"refId", string(rune('A' + i))}, {"datasource", source}, {"expr", q.Expr}, {"legendFormat", q.Legend}}
+		id := string(rune('A' + i))
+		target := object{{"refId", id}, {"datasource", source}, {"expr", q.Expr}, {"legendFormat", q.Legend}}
+		if unit := p.Units[q.Legend]; unit != "" {
+			overrides = append(overrides, object{
+				{"matcher", object{{"id", "byFrameRefID"}, {"options", id}}},
+				{"properties", []any{object{{"id", "unit"}, {"value", unit}}}},
+			})
+		}
+		if strings.Contains(q.Expr, "_bucket") { // exemplars are on buckets
+			target = append(target, member{"exemplar", true})
+		}
 		switch kind {
 		case Heat:
 			target = append(target, member{"format", "heatmap"})
@@ -125,7 +137,7 @@ func (p Panel) json(id int, at object) object {
 	return object{
 		{"id", id}, {"type", string(kind)}, {"title", p.Title}, {"description", p.About}, {"gridPos", at},
 		{"datasource", source}, {"targets", targets}, {"options", options},
-		{"fieldConfig", object{{"defaults", field}, {"overrides", []any{}}}},
+		{"fieldConfig", object{{"defaults", field}, {"overrides", overrides}}},
 	}
 }
 

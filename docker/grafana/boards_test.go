@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,7 +57,10 @@ type written struct {
 		Type    string
 		Title   string
 		GridPos struct{ X, Y, W, H int }
-		Targets []struct{ Expr, LegendFormat string }
+		Targets []struct {
+			Expr, LegendFormat string
+			Exemplar           bool
+		}
 	}
 }
 
@@ -105,6 +109,30 @@ func TestLayout(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestUnits finds units of lines that a panel does not have.
+func TestUnits(t *testing.T) {
+	found := 0
+	for name, board := range Boards() {
+		for _, row := range board.Rows {
+			for _, p := range row.Panels {
+				for legend := range p.Units {
+					found++
+					if !slices.ContainsFunc(p.Queries, func(q Query) bool { return q.Legend == legend }) {
+						t.Errorf("%s: %s has no line %q", name, p.Title, legend)
+					}
+				}
+			}
+		}
+	}
+	text, err := os.ReadFile(filepath.Join("dashboards", "aglq.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if written := strings.Count(string(text), `"byFrameRefID"`); found == 0 || written != found {
+		t.Errorf("%d lines have a unit of their own, %d are written", found, written)
 	}
 }
 
@@ -163,7 +191,7 @@ func TestEveryAlertIsExplained(t *testing.T) {
 			continue
 		}
 		for _, q := range p.Queries {
-			if !strings.Contains(doc, "\n| "+q.Legend+" | ") {
+			if !strings.Contains(doc, "\n| "+strings.TrimSuffix(q.Legend, " ({{job}})")+" | ") {
 				t.Errorf("docs/metrics.md does not explain %q", q.Legend)
 			}
 		}

@@ -3,6 +3,7 @@ package grafana
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/http"
@@ -111,9 +112,10 @@ func TestEveryExpressionReturnsData(t *testing.T) {
 	node := freeAddress(t)
 	start(t, "prometheus-node-exporter", "--web.listen-address="+node)
 	server := prometheus(t, map[string][]string{
-		"aglq-store": {one.store, other.store}, "aglq-worker": {one.worker, other.worker},
-		"aglq-algorithm": {one.algorithm, other.algorithm}, "node": {node}, "mongodb": {serve(t, newServerStatus(t))},
-	})
+		"aglq-store": {one.store}, "aglq-store-mongo": {other.store}, "aglq-worker": {one.worker, other.worker},
+		"aglq-algorithm": {one.algorithm, other.algorithm}, "aglq-llm-proxy": {one.proxy, other.proxy},
+		"node": {node}, "mongodb": {serve(t, newServerStatus(t))},
+	}, "--enable-feature=exemplar-storage")
 	var open []string // "board: panel: expression"
 	exprs := map[string]string{}
 	for name := range Boards() {
@@ -132,12 +134,62 @@ func TestEveryExpressionReturnsData(t *testing.T) {
 		}
 		return ""
 	})
+	checkAnswers(t, server)
+	checkExemplars(t, server)
 	// The alerts parse here too, and none of them fires of itself.
 	for _, alert := range []string{"AglqStoreDown", "AglqDatabaseDown", "AglqNoWorkers"} {
 		if fired := query(t, server, fmt.Sprintf("ALERTS{alertname=%q}", alert)); len(fired) > 0 {
 			t.Errorf("%s fires: %v", alert, fired)
 		}
 	}
+}
+
+// checkAnswers finds one answer for each queue to each question of the first row.
+func checkAnswers(t *testing.T, server string) {
+	t.Helper()
+	for _, q := range Boards()["aglq"].Rows[0].Panels[0].Queries {
+		var jobs []string
+		for _, s := range query(t, server, q.Expr) {
+			jobs = append(jobs, s.Metric["job"])
+		}
+		slices.Sort(jobs)
+		if want := []string{"aglq-store", "aglq-store-mongo"}; !slices.Equal(jobs, want) {
+			t.Errorf("%s is answered for %q, want %q", q.Legend, jobs, want)
+		}
+	}
+}
+
+// checkExemplars asks for the exemplars of a panel, as Grafana does where the
+// panel says so.
+func checkExemplars(t *testing.T, server string) {
+	t.Helper()
+	for _, p := range readBoard(t, "aglq").Panels {
+		if p.Title != "Attempt duration" {
+			continue
+		}
+		if !p.Targets[0].Exemplar {
+			t.Errorf("%s asks for no exemplars", p.Title)
+		}
+		eventually(t, time.Minute, func() string {
+			now := time.Now()
+			resp, err := http.Get(fmt.Sprintf("%s/api/v1/query_exemplars?query=%s&start=%d&end=%d",
+				server, url.QueryEscape(p.Targets[0].Expr), now.Add(-5*time.Minute).Unix(), now.Unix()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(text), `"rollout_id":"ro-`) {
+				return "no exemplar of a rollout: " + string(text)
+			}
+			return ""
+		})
+		return
+	}
+	t.Error("there is no panel of durations")
 }
 
 // TestNativeHistograms scrapes them, which Prometheus does when it is told to, and

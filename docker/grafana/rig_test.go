@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -31,6 +32,8 @@ import (
 	"github.com/aglq/aglq/queue/rawjson"
 	"github.com/aglq/aglq/queue/store"
 	"github.com/aglq/aglq/worker"
+	"github.com/aglq/aglq/worker/llmproxy"
+	"github.com/aglq/aglq/worker/llmproxy/fakellm"
 )
 
 func TestMain(m *testing.M) { os.Exit(mongotest.Main(m)) }
@@ -107,7 +110,7 @@ func serve(t *testing.T, h http.Handler) (addr string) {
 // deployment is a store with a worker and an algorithm at work, each with its
 // metrics at an address.
 type deployment struct {
-	store, worker, algorithm string
+	store, worker, algorithm, proxy string
 }
 
 // deploy starts one on a backend. They work until the test ends.
@@ -118,9 +121,10 @@ func deploy(t *testing.T, open func(r *metrics.Recorder) collections.Backend) de
 	backend := open(stores)
 	s := store.New(backend, store.Options{
 		ScanDebounce: time.Second, ScanInterval: 100 * time.Millisecond, WorkerTTL: 30 * time.Second,
+		RetainSpans: 20 * time.Second, Purged: stores.Queue().Purged,
 		Observer: stores.Queue(), Logger: quiet,
 	})
-	stores.Watch(backend, metrics.WatchOptions{})
+	stores.Watch(backend, metrics.WatchOptions{WorkerTTL: 30 * time.Second})
 	api := httpapi.New(stores.Store(s), httpapi.Options{Metrics: stores.Handler(), Observe: stores.HTTP, Logger: quiet})
 	server := httptest.NewServer(api)
 	ctx, stop := context.WithCancel(context.Background())
@@ -145,8 +149,58 @@ func deploy(t *testing.T, open func(r *metrics.Recorder) collections.Backend) de
 	running.Go(func() { _ = w.Run(ctx) }) // ends with ctx
 	running.Go(func() { search(ctx, t, toStore(), algorithms.Algorithm()) })
 	running.Go(func() { blunder(ctx, t, toStore()) })
+	calls := metrics.NewLLM()
+	proxy := serveProxy(t, toStore(), calls)
+	running.Go(func() { converse(ctx, t, "http://"+proxy) })
 	return deployment{
-		store: server.Listener.Addr().String(), worker: serve(t, workers.Handler()), algorithm: serve(t, algorithms.Handler()),
+		store: server.Listener.Addr().String(), worker: serve(t, workers.Handler()), algorithm: serve(t, algorithms.Handler()), proxy: proxy,
+	}
+}
+
+// serveProxy starts an LLM proxy before a model that says what it hears.
+func serveProxy(t *testing.T, s queue.Store, calls *metrics.LLM) (addr string) {
+	t.Helper()
+	models, err := llmproxy.ParseModels(fmt.Appendf(nil,
+		`[{"model_name": "echo", "litellm_params": {"model": "hosted_vllm/echo", "api_base": "http://%s/v1"}}]`, serve(t, fakellm.New(nil))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := llmproxy.New(s, llmproxy.Options{
+		Models: models, Observe: calls.Observe, Dropped: calls.Dropped, Metrics: calls.Handler(), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := proxy.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return serve(t, proxy)
+}
+
+// converse calls the model again and again.
+func converse(ctx context.Context, t *testing.T, url string) {
+	const body = `{"model": "echo", "stream": true, "messages": [{"role": "user", "content": "hello there"}]}`
+	for ctx.Err() == nil {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		if err != nil && ctx.Err() == nil {
+			t.Error(err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }
 

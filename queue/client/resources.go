@@ -74,7 +74,10 @@ func (c *Client) Statistics(ctx context.Context) (queue.Statistics, error) {
 		return queue.Statistics{}, unexpected("statistics", v)
 	}
 	count := func(name string) int64 { n, _ := v.Get(name).Int(); return n }
-	uptime, _ := v.Get("uptime").Float()
+	seconds := func(name string) time.Duration {
+		f, _ := v.Get(name).Float()
+		return time.Duration(f * float64(time.Second))
+	}
 	s := queue.Statistics{
 		Name:      v.Get("name").Text(),
 		Rollouts:  count("total_rollouts"),
@@ -82,7 +85,8 @@ func (c *Client) Statistics(ctx context.Context) (queue.Statistics, error) {
 		Spans:     count("total_spans"),
 		Resources: count("total_resources"),
 		Workers:   count("total_workers"),
-		Uptime:    time.Duration(uptime * float64(time.Second)),
+		Uptime:    seconds("uptime"),
+		WorkerTTL: seconds("worker_ttl_seconds"),
 	}
 	for status, n := range v.Get("rollouts_by_status").Members() {
 		if s.ByStatus == nil {

@@ -134,7 +134,7 @@ func schemas() schema {
 		"Statistics": object("name", text, "total_rollouts", integer, "total_attempts", integer, "total_spans", integer,
 			"total_resources", integer, "total_workers", integer, "uptime", number, "total_span_bytes", integer,
 			"eviction_threshold_bytes", integer, "safe_threshold_bytes", integer, "memory_capacity_bytes", integer,
-			"rollouts_by_status", anyDict, "evicted_spans", integer),
+			"rollouts_by_status", anyDict, "evicted_spans", integer, "worker_ttl_seconds", number),
 		"RolloutConfig": object("timeout_seconds", orNull(number), "unresponsive_seconds", orNull(number),
 			"max_attempts", schema{"type": "integer", "minimum": 1}, "retry_condition", array(words(queue.AttemptStatuses))),
 		"Rollout":          rollout,

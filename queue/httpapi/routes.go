@@ -117,6 +117,10 @@ func (c *call) statistics() error {
 		if m := st.Memory; m != nil {
 			count("evicted_spans", m.EvictedSpans)
 		}
+		if st.WorkerTTL > 0 {
+			dst = append(dst, `,"worker_ttl_seconds":`...)
+			dst = rawjson.AppendFloat(dst, st.WorkerTTL.Seconds())
+		}
 		return append(dst, '}')
 	})
 }

@@ -139,6 +139,17 @@ func TestStatistics(t *testing.T) {
 	}
 }
 
+// A store that gives workers a lease says so.
+func TestStatisticsTellTheLease(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	s := store.New(memory.New(memory.Options{Logger: quiet}), store.Options{WorkerTTL: 12500 * time.Millisecond, Logger: quiet})
+	defer s.Close(t.Context())
+	got := send(t, httpapi.New(s, httpapi.Options{Logger: quiet}), "GET", "/v1/agl/statistics", "").Body.String()
+	if !strings.HasSuffix(got, `,"worker_ttl_seconds":12.5}`) {
+		t.Errorf("got %s", got)
+	}
+}
+
 // broken is a store whose backend is away.
 type broken struct{ *store.Store }
 

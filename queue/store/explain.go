@@ -24,7 +24,7 @@ func (s *Store) Explain(ctx context.Context, id string) (queue.Explanation, erro
 	if r == nil {
 		return queue.Explanation{}, queue.ErrNoRollout(id)
 	}
-	e := queue.Evidence{Record: r, Now: s.seconds()}
+	e := queue.Evidence{Record: r, Now: s.seconds(), WorkerTTL: s.lease}
 	if r.Place > 0 {
 		if e.Ahead, err = s.backend.QueuedBefore(ctx, r.Place, queue.MostAhead+1); err != nil {
 			return queue.Explanation{}, err

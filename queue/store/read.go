@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/aglq/aglq/collections"
 	"github.com/aglq/aglq/queue"
@@ -121,5 +122,6 @@ func (s *Store) Statistics(ctx context.Context) (queue.Statistics, error) {
 	s.settleWorkers(ctx)
 	st, err := s.backend.Statistics(ctx)
 	st.Uptime = s.now().Sub(s.started)
+	st.WorkerTTL = time.Duration(s.lease * float64(time.Second))
 	return st, err
 }
