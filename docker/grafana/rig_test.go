@@ -149,7 +149,7 @@ func deploy(t *testing.T, open func(r *metrics.Recorder) collections.Backend) de
 	running.Go(func() { _ = w.Run(ctx) }) // ends with ctx
 	running.Go(func() { search(ctx, t, toStore(), algorithms.Algorithm()) })
 	running.Go(func() { blunder(ctx, t, toStore()) })
-	calls := metrics.NewLLM()
+	calls := metrics.NewLLM(nil)
 	proxy := serveProxy(t, toStore(), calls)
 	running.Go(func() { converse(ctx, t, "http://"+proxy) })
 	return deployment{
