@@ -21,9 +21,11 @@ import (
 
 const (
 	// streamIdle is how long the server waits for something to tell before it
-	// answers with nothing.
-	streamIdle  = 10 * time.Second
-	streamBatch = 1000
+	// answers with nothing, and streamSilence how long it may take for that: then the
+	// connection is given up.
+	streamIdle    = 5 * time.Second
+	streamSilence = streamIdle + 5*time.Second
+	streamBatch   = 1000
 	// streamPace is the least time between two questions to the server, which
 	// each cost it about as much as a write.
 	streamPace = 5 * time.Millisecond
@@ -193,7 +195,7 @@ func (b *Backend) listen(ctx context.Context, cs *driver.ChangeStream) {
 // tryNext asks the server, and does not wait for an answer longer than it can take: a
 // connection may go silent without an end.
 func tryNext(ctx context.Context, cs *driver.ChangeStream) bool {
-	ctx, cancel := context.WithTimeout(ctx, streamIdle+callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streamSilence)
 	defer cancel()
 	return cs.TryNext(ctx)
 }
