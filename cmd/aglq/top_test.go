@@ -168,9 +168,8 @@ func TestTop(t *testing.T) {
 	if _, err := p.master.WriteString("xq"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end", func() bool { return p.ended() })
-	if code := p.cmd.ProcessState.ExitCode(); code != 0 || !strings.HasSuffix(p.text(), leaveScreen) {
-		t.Errorf("it ended with status %d and %q", code, p.text()[max(0, len(p.text())-40):])
+	if code := p.ends(); code != 0 {
+		t.Errorf("it ended with status %d", code)
 	}
 	after, err := term.GetState(int(p.slave.Fd()))
 	if err != nil || *after != *p.before {
@@ -178,13 +177,20 @@ func TestTop(t *testing.T) {
 	}
 }
 
-func (p *pseudo) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
+// ends waits until the process has ended with the old screen back, which may be read
+// a little later, and returns its status.
+func (p *pseudo) ends() int {
+	p.t.Helper()
+	until(p.t, "the end", func() bool {
+		select {
+		case <-p.done:
+			return true
+		default:
+			return false
+		}
+	})
+	until(p.t, "the old screen", func() bool { return strings.HasSuffix(p.text(), leaveScreen) })
+	return p.cmd.ProcessState.ExitCode()
 }
 
 // TestTopEndsBySignal gives the terminal back, and has Ctrl-C be the signal that it
@@ -209,9 +215,7 @@ func TestTopEndsBySignal(t *testing.T) {
 			if err := tt.end(p); err != nil {
 				t.Fatal(err)
 			}
-			until(t, "the end", func() bool { return p.ended() })
-			until(t, "the old screen", func() bool { return strings.HasSuffix(p.text(), leaveScreen) })
-			if code := p.cmd.ProcessState.ExitCode(); code != tt.code {
+			if code := p.ends(); code != tt.code {
 				t.Errorf("it ended with status %d, want %d", code, tt.code)
 			}
 		})
