@@ -113,34 +113,31 @@ func (a *app) importSource(ctx context.Context, cmd *cli.Command) (*importFrom, 
 	if err != nil {
 		return nil, err
 	}
-	if name == "-" {
-		return readArchive(readAhead(ctx, a.standardInput, nil), func() {})
-	}
-	switch info, err := os.Stat(name); {
-	case err != nil:
-		return nil, err
-	case info.IsDir():
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		return nil, fmt.Errorf("%s is a directory; give the file that aglq export has written", name)
-	case !info.Mode().IsRegular():
-		return readArchive(readAhead(ctx, func() (io.ReadCloser, error) { return os.Open(name) }, nil), func() {})
 	}
-	file, err := os.Open(name)
+	in := a.inputFile(name)
+	file, err := in.reader(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkArchive(file); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("%s: nothing was imported: %w", name, err)
+	if in.again {
+		if err := checkArchive(in); err != nil {
+			file.Close()
+			return nil, fmt.Errorf("%s: nothing was imported: %w", name, err)
+		}
 	}
 	return readArchive(file, func() { file.Close() })
 }
 
-// checkArchive reads a file to its end and goes back to its start.
-func checkArchive(file *os.File) error {
-	if _, err := archive.Check(file); err != nil {
+// checkArchive reads a file to its end.
+func checkArchive(in inputFile) error {
+	file, err := in.open()
+	if err != nil {
 		return err
 	}
-	_, err := file.Seek(0, io.SeekStart)
+	defer file.Close()
+	_, err = archive.Check(file)
 	return err
 }
 

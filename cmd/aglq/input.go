@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 )
 
 // What readAhead holds that nobody has asked for yet: so many chunks of such a size.
@@ -11,8 +12,32 @@ const (
 	aheadChunks = 64
 )
 
-// standardInput opens what has the name -.
-func (a *app) standardInput() (io.ReadCloser, error) { return io.NopCloser(a.stdin), nil }
+// inputFile is a file to read.
+type inputFile struct {
+	name string
+	open func() (io.ReadCloser, error)
+	// again tells that the file can be read more than once, and never waits.
+	again bool
+}
+
+// inputFile is the file of that name; "-" is standard input.
+func (a *app) inputFile(name string) inputFile {
+	if name == "-" {
+		return inputFile{"standard input", func() (io.ReadCloser, error) { return io.NopCloser(a.stdin), nil }, false}
+	}
+	info, err := os.Stat(name)
+	// What is not there is looked at first too: its error comes before any work.
+	again := err != nil || info.Mode().IsRegular()
+	return inputFile{name, func() (io.ReadCloser, error) { return os.Open(name) }, again}
+}
+
+// reader reads the file. What waits for more input ends with ctx, see [readAhead].
+func (f inputFile) reader(ctx context.Context, waits func()) (io.ReadCloser, error) {
+	if f.again {
+		return f.open()
+	}
+	return io.NopCloser(readAhead(ctx, f.open, waits)), nil
+}
 
 // readAhead reads what may keep its reader waiting: standard input, or a pipe. Its
 // Read ends with the cause of ctx, though the one below, in a goroutine of its own,

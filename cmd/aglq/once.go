@@ -133,7 +133,10 @@ func (a *app) onceRequest(ctx context.Context, cmd *cli.Command) (queue.Request,
 	case len(text) == 0:
 		return queue.Request{}, usagef(cmd, "--once needs a task: --input '{…}', --input @FILE, or --input - for standard input")
 	case string(text) == "-":
-		text, err = readAtMost(readAhead(ctx, a.standardInput, nil), maxTaskBytes)
+		var in io.ReadCloser
+		if in, err = a.inputFile("-").reader(ctx, nil); err == nil {
+			text, err = readAtMost(in, maxTaskBytes)
+		}
 	case isFile:
 		text, err = readFileAtMost(file, maxTaskBytes)
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"os"
 	"slices"
@@ -21,23 +20,9 @@ import (
 const maxTaskBytes = 64 << 20
 
 // taskFile is a JSONL file of tasks.
-type taskFile struct {
-	name string
-	open func() (io.ReadCloser, error)
-	// again tells that the file can be read more than once, and never waits.
-	again bool
-}
+type taskFile struct{ inputFile }
 
-// taskFile is the file of that name; "-" is standard input.
-func (a *app) taskFile(name string) taskFile {
-	if name == "-" {
-		return taskFile{"standard input", a.standardInput, false}
-	}
-	info, err := os.Stat(name)
-	// What is not there is looked at first too: its error comes before any work.
-	again := err != nil || info.Mode().IsRegular()
-	return taskFile{name, func() (io.ReadCloser, error) { return os.Open(name) }, again}
-}
+func (a *app) taskFile(name string) taskFile { return taskFile{a.inputFile(name)} }
 
 // tasks reads the file line by line. An error, which ends it, names the line; the end
 // of ctx is one too. Waits, which may be nil, is called when more has yet to come.
@@ -76,13 +61,6 @@ func (f taskFile) tasks(ctx context.Context, base queue.Request, waits func()) i
 			yield(queue.Request{}, fmt.Errorf("reading %s: %w", f.name, err))
 		}
 	}
-}
-
-func (f taskFile) reader(ctx context.Context, waits func()) (io.ReadCloser, error) {
-	if f.again {
-		return f.open()
-	}
-	return io.NopCloser(readAhead(ctx, f.open, waits)), nil
 }
 
 // check reads the whole file and reports the first thing that is wrong with it.

@@ -249,7 +249,7 @@ func (f *fakeQueue) Enqueue(_ context.Context, reqs []queue.Request) ([]queue.Ro
 
 func TestEnqueueInBatches(t *testing.T) {
 	text := strings.Repeat("1\n\n", 2*enqueueMost) + "2\n"
-	file := taskFile{name: "tasks", again: true, open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
+	file := taskFile{inputFile{name: "tasks", again: true, open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}}
 	f, told := &fakeQueue{}, 0
 	n, err := enqueue(t.Context(), f, file, queue.Request{}, func(r []queue.Rollout) error { told += len(r); return nil })
 	if n != 2*enqueueMost || told != n || err == nil || len(f.calls) != 2 {

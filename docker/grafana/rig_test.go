@@ -25,6 +25,7 @@ import (
 	"github.com/aglq/aglq/collections/memory"
 	"github.com/aglq/aglq/collections/mongo"
 	"github.com/aglq/aglq/collections/mongo/mongotest"
+	"github.com/aglq/aglq/internal/sleep"
 	"github.com/aglq/aglq/metrics"
 	"github.com/aglq/aglq/queue"
 	"github.com/aglq/aglq/queue/client"
@@ -197,10 +198,7 @@ func converse(ctx context.Context, t *testing.T, url string) {
 			t.Error(err)
 			return
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
-		}
+		_ = sleep.For(ctx, 100*time.Millisecond) // the loop ends with ctx
 	}
 }
 
@@ -266,10 +264,7 @@ func blunder(ctx context.Context, t *testing.T, s *client.Client) {
 			t.Error(err)
 			return
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
-		}
+		_ = sleep.For(ctx, 100*time.Millisecond) // the loop ends with ctx
 	}
 }
 

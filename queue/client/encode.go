@@ -164,8 +164,7 @@ func rolloutUpdateBody(u queue.RolloutUpdate) []byte {
 		o.raw("metadata", u.Metadata.Value)
 	}
 	if u.Fence {
-		o.key("fence")
-		o.buf = append(o.buf, "true"...)
+		o.raw("fence", rawjson.Value("true"))
 	}
 	return o.close()
 }

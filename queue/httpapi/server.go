@@ -131,13 +131,13 @@ func (s *Server) finish(c *call, began time.Time) {
 			c.fail(http.StatusInternalServerError, fmt.Errorf("panic: %v", p))
 		}
 	}
-	took := time.Since(began)
+	took, status := time.Since(began), cmp.Or(c.w.status, http.StatusOK) // an empty answer sets none
 	if s.options.Observe != nil {
-		s.options.Observe(c.route, c.r.Method, cmp.Or(c.w.status, http.StatusOK), took) // an empty answer sets none
+		s.options.Observe(c.route, c.r.Method, status, took)
 	}
 	if s.log.Enabled(c.r.Context(), slog.LevelDebug) {
 		s.log.Debug("request", "client", c.r.RemoteAddr, "method", c.r.Method, "path", c.r.URL.RequestURI(),
-			"proto", c.r.Proto, "status", c.w.status, "ms", float64(took.Microseconds())/1000)
+			"proto", c.r.Proto, "status", status, "ms", float64(took.Microseconds())/1000)
 	}
 }
 
